@@ -1,0 +1,33 @@
+package auth
+
+import (
+	"slices"
+	"time"
+)
+
+// Identity is one verified person or workload, as its provider described it at a login.
+// It is stored whole with every request and decision, so that an auditor sees what was known then.
+type Identity struct {
+	Issuer  string `json:"issuer"`         // OIDC issuer URL
+	Subject string `json:"subject"`        // OIDC "sub", unique within the issuer, never reused
+	Email   string `json:"email"`          // verified e-mail, for people to read; never a key
+	Name    string `json:"name,omitempty"` // display name
+
+	Groups []string `json:"groups,omitempty"` // from the issuer's configured groups claim
+
+	// MFA evidence (OpenID Connect Core section 2, RFC 8176), as the provider asserted it.
+	ACR      string    `json:"acr,omitempty"`
+	AMR      []string  `json:"amr,omitempty"`
+	AuthTime time.Time `json:"auth_time,omitzero"`
+}
+
+// Key names the human: two logins with one key are one person, whatever e-mail or groups they carry.
+func (id Identity) Key() string { return id.Issuer + "#" + id.Subject }
+
+// Same reports whether both are the same person. An identity without a subject is nobody, and equals nobody.
+func (id Identity) Same(other Identity) bool {
+	return id.Subject != "" && id.Key() == other.Key()
+}
+
+// InGroup reports whether the provider put this identity into the group.
+func (id Identity) InGroup(group string) bool { return slices.Contains(id.Groups, group) }

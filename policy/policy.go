@@ -1,0 +1,73 @@
+// Package policy decides who may ask, who may approve, who may read: rules, requests, decisions and
+// grants as pure functions over values. No clock, no file, no network: the caller brings the time, so
+// that a decision can be repeated by anybody who has the same values.
+//
+// Deny by default: what no rule allows is refused, and the verdict says why each rule did not.
+// The order of rules is the order of the file, and the first rule that allows a request decides it.
+package policy
+
+import "time"
+
+// Policy is one policy file, checked and with every name resolved (internal/config loads it).
+type Policy struct {
+	Hash    string            `json:"hash"` // "sha256:" and hex of the file's bytes
+	Text    string            `json:"-"`    // the file's bytes, for the ledger
+	Targets map[string]Target `json:"targets"`
+	Rules   []Rule            `json:"rules"`
+	Readers []Reader          `json:"readers,omitempty"`
+}
+
+// Target is what the policy knows of a database server: the levels there are, and labels to name it by.
+type Target struct {
+	Labels map[string]string `json:"labels,omitempty"`
+	Levels map[string]Level  `json:"levels"`
+}
+
+// Level is an access level: group roles in the database, and what its holder may do beyond them.
+type Level struct {
+	Roles                []string `json:"roles"`
+	SetRole              bool     `json:"set_role,omitempty"`
+	PreparedTransactions bool     `json:"prepared_transactions,omitempty"`
+	Sessions             int      `json:"sessions,omitempty"` // connections at once; 0 = DefaultSessions
+}
+
+// DefaultSessions is the connection limit of an account whose level names none.
+const DefaultSessions = 10
+
+// Rule says who may get which levels on which targets, for how long, and who must agree.
+type Rule struct {
+	Name      string        `json:"name"`
+	Who       Who           `json:"who"`
+	Targets   []string      `json:"targets,omitempty"` // names; "*" is all
+	Labels    Labels        `json:"labels,omitempty"`  // or every target with all of these labels
+	Levels    []string      `json:"levels"`
+	Longest   time.Duration `json:"longest"`
+	Lapse     time.Duration `json:"lapse,omitempty"` // how long a request stays open; default 24h
+	Reason    bool          `json:"reason"`          // a reason is required
+	Approvals Approvals     `json:"approvals"`
+}
+
+// Labels selects targets: all of them must match.
+type Labels map[string]string
+
+// Who selects identities. Fields of different names must all match; within one field any value matches.
+// A Who without any field matches nobody.
+type Who struct {
+	Groups   []string `json:"groups,omitempty"`
+	Emails   []string `json:"emails,omitempty"`
+	Subjects []string `json:"subjects,omitempty"`
+	Issuers  []string `json:"issuers,omitempty"`
+	Anyone   bool     `json:"anyone,omitempty"` // every verified identity
+}
+
+// Approvals says how many distinct people, never the requester, must agree, and who they may be.
+type Approvals struct {
+	Count int `json:"count"`
+	From  Who `json:"from"`
+}
+
+// Reader says who may read which targets' recordings. Nobody may read any without one.
+type Reader struct {
+	Who     Who      `json:"who"`
+	Targets []string `json:"targets"` // names; "*" is all
+}

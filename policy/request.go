@@ -1,0 +1,69 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/curfewdb/curfew/auth"
+)
+
+// Status is where a request stands. A request is open or ended in one of four ways; it never changes again.
+type Status string
+
+const (
+	Open      Status = "open"
+	Approved  Status = "approved"
+	Denied    Status = "denied"
+	Lapsed    Status = "lapsed"    // nobody decided in time
+	Cancelled Status = "cancelled" // by the requester
+)
+
+// Request is one person's wish for one access level on one target.
+type Request struct {
+	ID        string        `json:"id"`
+	Identity  auth.Identity `json:"identity"` // as it was when asking
+	Target    string        `json:"target"`
+	Level     string        `json:"level"`
+	Duration  time.Duration `json:"duration"`
+	Start     time.Time     `json:"start,omitzero"` // asked start; zero = when approved
+	Reason    string        `json:"reason"`
+	Created   time.Time     `json:"created"`
+	Lapses    time.Time     `json:"lapses"` // undecided by then, it lapses
+	Rule      string        `json:"rule"`   // name of the rule that allows it
+	Policy    string        `json:"policy"` // hash of the policy it was judged by
+	Approvals Approvals     `json:"approvals"`
+	Status    Status        `json:"status"`
+	Decisions []Decision    `json:"decisions,omitempty"`
+	Grant     string        `json:"grant,omitempty"` // once approved
+	Ended     time.Time     `json:"ended,omitzero"`
+}
+
+// Decision is one person's word on a request.
+type Decision struct {
+	Identity auth.Identity `json:"identity"`
+	Approve  bool          `json:"approve"`
+	Comment  string        `json:"comment,omitempty"`
+	At       time.Time     `json:"at"`
+}
+
+// Grant is what an approved request becomes: one identity, one target, one level, a start and an end
+// that are fixed at the last approval needed.
+type Grant struct {
+	ID        string        `json:"id"`
+	Request   string        `json:"request"`
+	Identity  auth.Identity `json:"identity"`
+	Target    string        `json:"target"`
+	Level     string        `json:"level"`
+	Policy    string        `json:"policy"`
+	Approvers []string      `json:"approvers,omitempty"` // e-mails, for people
+	Start     time.Time     `json:"start"`
+	End       time.Time     `json:"end"`
+	Ended     time.Time     `json:"ended,omitzero"`     // zero while it may still be used
+	EndCode   string        `json:"end_code,omitempty"` // recorder.End*: expired, revoked, released, foreign
+	EndReason string        `json:"end_reason,omitempty"`
+	EndedBy   string        `json:"ended_by,omitempty"` // e-mail, or "curfew"
+}
+
+// Active reports whether a session may run under the grant at now.
+func (g Grant) Active(now time.Time) bool {
+	return g.Ended.IsZero() && !now.Before(g.Start) && now.Before(g.End)
+}
