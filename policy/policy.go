@@ -34,6 +34,14 @@ type Level struct {
 // DefaultSessions is the connection limit of an account whose level names none.
 const DefaultSessions = 10
 
+// ConnectionLimit is how many sessions an account of this level may have at once.
+func (l Level) ConnectionLimit() int {
+	if l.Sessions == 0 {
+		return DefaultSessions
+	}
+	return l.Sessions
+}
+
 // Rule says who may get which levels on which targets, for how long, and who must agree.
 type Rule struct {
 	Name      string        `json:"name"`

@@ -53,6 +53,7 @@ type Grant struct {
 	Identity  auth.Identity `json:"identity"`
 	Target    string        `json:"target"`
 	Level     string        `json:"level"`
+	Can       Level         `json:"can"` // what the level meant when the grant was made: the account is ended by it, whatever the policy says later
 	Policy    string        `json:"policy"`
 	Approvers []string      `json:"approvers,omitempty"` // e-mails, for people
 	Start     time.Time     `json:"start"`

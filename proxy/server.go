@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+)
+
+// How long each side may keep the other waiting.
+const (
+	acceptTimeout = 10 * time.Second // a stranger, from the first byte to proven identity
+	endTimeout    = 5 * time.Second  // one step of a session's end
+	drainTimeout  = 20 * time.Second // all of them, when this node stops
+)
+
+// Config is what a Server is made of. All fields but Step are required.
+type Config struct {
+	Node         string
+	Installation string
+	Engines      map[string]protocol.Engine // by target
+	EngineNames  map[string]string          // by target: "postgres"
+	Doorman      protocol.Doorman
+	Grants       Grants
+	Recordings   Recordings
+	Sessions     Sessions
+	Accounts     Accounts
+	FailedLogin  func(address string) // counts a stranger that was turned away
+	MaxStrangers int                  // connections in mid-handshake at once; 0 = 256
+	Log          *slog.Logger
+	Step         protocol.Step
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	net.Listener
+	Front  protocol.Front
+	Engine string // only grants on targets of this engine can log in here
+}
+
+// Server accepts connections and keeps the tenures of grants on this node.
+type Server struct {
+	cfg       Config
+	tenures   *tenures
+	strangers chan struct{}
+}
+
+// New makes a server. Resume must have run once before Serve.
+func New(cfg Config) *Server {
+	if cfg.MaxStrangers == 0 {
+		cfg.MaxStrangers = 256
+	}
+	s := &Server{cfg: cfg, strangers: make(chan struct{}, cfg.MaxStrangers)}
+	s.tenures = newTenures(&s.cfg)
+	return s
+}
+
+// Draining is what clients read when the node stops.
+func draining() *protocol.Refusal {
+	return &protocol.Refusal{Code: recorder.EndDrained,
+		Public: "Curfew is being stopped on this node; your grant is unchanged: connect again in a moment"}
+}
+
+// Serve accepts connections on every listener until ctx ends; then it stops accepting, ends the
+// sessions, locks the accounts of live grants until Curfew is back, and returns. Grants that end
+// while that goes on are closed in order. It returns nil after a drain, or the first listener's error.
+func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var loops, sessions sync.WaitGroup
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		loops.Go(func() {
+			if err := s.accept(work, l, &sessions); err != nil {
+				failed <- err
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	for _, l := range listeners {
+		l.Close()
+	}
+	loops.Wait()
+	stop(draining())
+	if !waitFor(&sessions, drainTimeout) {
+		s.cfg.Log.Error("sessions did not end in time; their backends are terminated with the accounts")
+	}
+	s.tenures.drain(context.WithoutCancel(ctx))
+	return err
+}
+
+// accept takes connections off one listener until it is closed. A full house makes the next stranger
+// wait in the kernel's queue, not in our memory.
+func (s *Server) accept(ctx context.Context, l Listener, sessions *sync.WaitGroup) error {
+	for {
+		conn, err := l.Accept()
+		var temporary interface{ Temporary() bool }
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case errors.As(err, &temporary) && temporary.Temporary(): // out of descriptors: others will end
+			s.cfg.Log.Error("accept", "listener", l.Addr().String(), "error", err)
+			time.Sleep(50 * time.Millisecond)
+			continue
+		case err != nil:
+			return err
+		}
+		s.strangers <- struct{}{}
+		sessions.Go(func() {
+			defer conn.Close()
+			client, err := s.greet(ctx, l, conn)
+			<-s.strangers
+			if err == nil {
+				s.serve(ctx, l, client)
+			}
+		})
+	}
+}
+
+// greet lets the front find out who a stranger is. The front has told the stranger when it fails.
+func (s *Server) greet(ctx context.Context, l Listener, conn net.Conn) (protocol.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	defer cancel()
+	client, err := l.Front.Accept(ctx, conn, s.cfg.Doorman)
+	if err == nil || errors.Is(err, protocol.ErrHandled) {
+		return client, err
+	}
+	address := conn.RemoteAddr().String()
+	var refusal *protocol.Refusal
+	if errors.As(err, &refusal) && refusal.Code == protocol.RefuseLogin {
+		s.cfg.FailedLogin(address)
+	}
+	s.cfg.Log.Info("connection refused", "client", address, "error", err)
+	return nil, err
+}
+
+// waitFor waits for the group, but no longer than d.
+func waitFor(g *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() { g.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}

@@ -1,0 +1,217 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+// warnings says how long before its grant's end a client is told.
+var warnings = [...]time.Duration{5 * time.Minute, time.Minute}
+
+// serve runs a session and says the one line that tells its whole story.
+func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) {
+	began := time.Now()
+	st := &story{}
+	err := s.session(ctx, l, client, st)
+	client.Close(err)
+	log := s.cfg.Log.With("client", client.Login().Address, "user", client.Login().User,
+		"session", st.header.Session, "target", st.header.Target, "identity", st.header.Identity.Email,
+		"duration", time.Since(began).Round(time.Millisecond), "end", st.end.Code,
+		"in_flight", st.end.InFlight, "fate", st.end.Fate, "leaves", st.sealed.Count)
+	if err != nil {
+		log = log.With("error", err)
+	}
+	log.Info("session ended")
+}
+
+// story is what there is to tell about a session when it is over.
+type story struct {
+	header recorder.Header
+	end    recorder.End
+	sealed recorder.Sealed
+}
+
+// session is the life of a session, top to bottom. Each step's undo is deferred where the step
+// succeeds; the defers are the teardown order: the client has been told (Relay) → kill the backend and
+// learn the outcome → seal the recording → release the account → release the grant. The caller hangs up.
+func (s *Server) session(ctx context.Context, l Listener, client protocol.Client, st *story) (err error) {
+	login := client.Login()
+	grant, err := s.cfg.Grants.Find(ctx, login.User)
+	if err != nil {
+		return err
+	}
+	if engine := s.cfg.EngineNames[grant.Target]; engine != l.Engine {
+		return &protocol.Refusal{Code: protocol.RefuseNoGrant, Public: fmt.Sprintf(
+			"this grant is for the target %s, which is not served here; `curfew credentials %s` says where", grant.Target, grant.ID)}
+	}
+
+	held, release, err := s.cfg.Grants.Hold(ctx, grant.ID)
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	tenure, leave, err := s.tenures.enter(held, grant)
+	if err != nil {
+		return err
+	}
+	defer leave()
+
+	st.header = s.header(grant, login, tenure.spec.Name)
+	recording, err := s.open(ctx, st.header)
+	if err != nil {
+		return err
+	}
+	st.end = recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}
+	defer func() { s.seal(ctx, recording, st) }()
+	defer func() { st.end = closing(st.end, held, err) }()
+
+	account, err := tenure.take(held)
+	if err != nil {
+		return err
+	}
+	link, err := client.Attach(held, account)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.kill(ctx, tenure, held, link, st)
+		}
+	}()
+	defer s.warn(grant, link)()
+
+	err = link.Relay(held, recording)
+	if err == nil {
+		st.end = recorder.End{Code: recorder.EndClient, Reason: "the client closed the session", Fate: protocol.FateNone}
+	}
+	return err
+}
+
+// header is leaf 0: all that is known before anything exists upstream.
+func (s *Server) header(grant policy.Grant, login protocol.Login, account string) recorder.Header {
+	id := grant.Identity
+	return recorder.Header{
+		Session: policy.NewID("s", 12), Grant: grant.ID, Request: grant.Request,
+		Installation: s.cfg.Installation, Node: s.cfg.Node, Began: time.Now().UTC(),
+		Identity: recorder.Person{Issuer: id.Issuer, Subject: id.Subject, Email: id.Email, Name: id.Name, Groups: id.Groups},
+		Target:   grant.Target, Level: grant.Level, Policy: grant.Policy, Engine: s.cfg.EngineNames[grant.Target], Account: account,
+		Database: login.Database, Client: login.Address, Application: login.Application, TLS: login.TLS,
+		Protocol: login.Protocol, Login: login.Mechanism,
+	}
+}
+
+// open opens the recording and puts the session on the ledger: no disk, no session.
+func (s *Server) open(ctx context.Context, h recorder.Header) (Recording, error) {
+	recording, err := s.cfg.Recordings.Create(h)
+	if err != nil {
+		return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err,
+			Public: "the session can't be recorded at the moment, so it is refused; try again later or tell your Curfew administrator"}
+	}
+	if err := s.cfg.Step.Do("session.recording"); err != nil {
+		return nil, err
+	}
+	err = s.cfg.Sessions.Opened(ctx, ledger.SessionOpened{Session: h.Session, Grant: h.Grant, Target: h.Target,
+		Account: h.Account, Node: h.Node, Client: h.Client, Header: recording.HeaderHash()})
+	if err == nil {
+		err = s.cfg.Step.Do("session.opened")
+	}
+	if err != nil {
+		s.seal(ctx, recording, &story{header: h, end: recorder.End{Code: recorder.EndFailed, Reason: "the session could not be put on the ledger"}})
+		return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err,
+			Public: "the session can't be put on the ledger at the moment, so it is refused; try again later or tell your Curfew administrator"}
+	}
+	return recording, nil
+}
+
+// warn shows the client a notice a while before the grant ends, and returns what stops that.
+func (s *Server) warn(grant policy.Grant, link protocol.Link) (stop func()) {
+	var timers []*time.Timer
+	for _, before := range warnings {
+		if wait := time.Until(grant.End.Add(-before)); wait > 0 {
+			text := fmt.Sprintf("Curfew: your grant ends in %s, at %s; what runs then is cut off",
+				durationWords(before), grant.End.UTC().Format("15:04:05 UTC"))
+			timers = append(timers, time.AfterFunc(wait, func() { link.Notify(text) }))
+		}
+	}
+	return func() {
+		for _, t := range timers {
+			t.Stop()
+		}
+	}
+}
+
+func durationWords(d time.Duration) string {
+	if d == time.Minute {
+		return "1 minute"
+	}
+	return fmt.Sprintf("%d minutes", int(d.Minutes()))
+}
+
+// kill ends the backend of a session that did not end by the client's goodbye, and learns what became
+// of the statement in flight. When the grant is over its tenure cuts all backends at once: the outcome
+// is that cut's, so this waits for it first.
+func (s *Server) kill(ctx context.Context, t *tenure, held context.Context, link protocol.Link, st *story) {
+	if held.Err() != nil {
+		t.awaitCut(endTimeout)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	outcome, err := link.Kill(ctx)
+	if err != nil {
+		s.cfg.Log.Error("kill backend", "session", st.header.Session, "backend", outcome.Backend, "error", err)
+		outcome.Fate = protocol.FateUnknown
+	}
+	st.end.InFlight, st.end.TxID, st.end.Fate = outcome.InFlight, outcome.TxID, outcome.Fate
+}
+
+// closing says how a session ended, in the words that its recording keeps.
+func closing(end recorder.End, held context.Context, err error) recorder.End {
+	var refusal *protocol.Refusal
+	var ended *protocol.EndError
+	switch {
+	case err == nil:
+	case held.Err() != nil && errors.As(context.Cause(held), &refusal):
+		end.Code, end.Reason = refusal.Code, refusal.Public
+	case errors.As(err, &ended):
+		end.Code, end.Reason = ended.Code, ended.Err.Error()
+	case errors.As(err, &refusal):
+		end.Code, end.Reason = recorder.EndFailed, refusal.Public
+	default:
+		end.Code, end.Reason = recorder.EndFailed, "internal error"
+	}
+	return end
+}
+
+// seal closes the recording and puts that on the ledger. A disk that hangs does not hold up what comes
+// after: the sealing goes on by itself, and what it can't finish is healed at the next start.
+func (s *Server) seal(ctx context.Context, recording Recording, st *story) {
+	ctx = context.WithoutCancel(ctx)
+	done := make(chan recorder.Sealed, 1)
+	end := st.end
+	go func() {
+		sealed, err := recording.Seal(end)
+		if err == nil {
+			err = s.cfg.Step.Do("session.sealed")
+		}
+		if err == nil {
+			err = s.cfg.Sessions.Sealed(ctx, ledger.SessionSealed{Grant: st.header.Grant, Target: st.header.Target, Sealed: sealed})
+		}
+		if err != nil {
+			s.cfg.Log.Error("seal recording; it is healed at the next start", "session", st.header.Session, "error", err)
+		}
+		done <- sealed
+	}()
+	select {
+	case st.sealed = <-done:
+	case <-time.After(endTimeout):
+		s.cfg.Log.Error("sealing hangs", "session", st.header.Session)
+	}
+}

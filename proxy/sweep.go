@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+// How often a target is looked at.
+const (
+	watchEvery = 2 * time.Second // for backends that are not Curfew's own sessions
+	sweepEvery = time.Minute     // for accounts that nothing accounts for
+)
+
+// Resume takes up what an earlier process left: accounts of live grants are adopted (their backends
+// killed, their secrets changed), those of ended grants are closed with a receipt. It returns when every
+// adoption was tried once; a target that can't be reached is tried again by the tenures themselves.
+func (s *Server) Resume(ctx context.Context) error {
+	intents, err := s.cfg.Accounts.Intended(ctx)
+	if err != nil {
+		return fmt.Errorf("read intents: %w", err)
+	}
+	var adoptions sync.WaitGroup
+	for _, intent := range intents {
+		grant, err := s.cfg.Grants.Recall(ctx, intent.Grant)
+		if err != nil {
+			return fmt.Errorf("intent for %s without its grant: %w", intent.Account, err)
+		}
+		if err := s.tenures.resume(ctx, grant, &adoptions); err != nil {
+			s.cfg.Log.Error("ALERT account can't be taken up again", "account", intent.Account, "target", intent.Target, "error", err)
+		}
+	}
+	adoptions.Wait()
+	return nil
+}
+
+// resume begins the tenure of an intent that an earlier process made.
+func (ts *tenures) resume(ctx context.Context, g policy.Grant, adoptions *sync.WaitGroup) error {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t, err := ts.begin(ctx, g, true)
+	var refusal *protocol.Refusal
+	if errors.As(err, &refusal) && ts.cfg.Engines[g.Target] != nil { // the grant is over
+		return ts.wind(ctx, g, err)
+	}
+	if err != nil {
+		return err
+	}
+	adoptions.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, cutTimeout)
+		defer cancel()
+		if _, err := t.take(ctx); err != nil {
+			t.log.Error("adopt account; the next session or the grant's end tries again", "error", err)
+		}
+	})
+	return nil
+}
+
+// wind closes the account of a grant that ended while Curfew was not there. The caller holds ts.mu.
+func (ts *tenures) wind(ctx context.Context, g policy.Grant, cause error) error {
+	t, err := ts.make(g, true)
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	close(ended)
+	t.ended = ended
+	if t.spec.Prepared, err = ts.prepared(ctx, g.ID); err != nil {
+		return err
+	}
+	ts.byGrant[g.ID] = t
+	ts.running.Go(func() {
+		t.close(context.WithoutCancel(ctx), cause, ts.stop)
+		ts.forget(t)
+	})
+	return nil
+}
+
+// prepared lists the global transaction ids that the grant's recordings show as prepared.
+func (ts *tenures) prepared(ctx context.Context, grant string) ([]string, error) {
+	sessions, err := ts.cfg.Sessions.OfGrant(ctx, grant)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, session := range sessions {
+		ids, err := ts.cfg.Recordings.Prepares(session)
+		if err != nil {
+			ts.cfg.Log.Error("recording can't be read for prepared transactions", "session", session, "error", err)
+			continue
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}
+
+// Tend looks after every target until ctx ends: backends that are not ours every two seconds, accounts
+// without a grant every minute.
+func (s *Server) Tend(ctx context.Context) {
+	var targets sync.WaitGroup
+	for target, engine := range s.cfg.Engines {
+		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine) }) })
+		targets.Go(func() { s.every(ctx, sweepEvery, func() { s.sweep(ctx, target, engine) }) })
+	}
+	targets.Wait()
+}
+
+// every does f now and then every interval, never twice at once.
+func (s *Server) every(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		f()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch ends the grants whose accounts are used past the proxy.
+func (s *Server) watch(ctx context.Context, target string, engine protocol.Engine) {
+	foreign, err := engine.Watch(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.cfg.Log.Error("watch", "target", target, "error", err)
+	}
+	for _, f := range foreign {
+		t := s.tenures.of(f.Account)
+		if t == nil {
+			continue
+		}
+		t.log.Warn("ALERT account used past the proxy", "backend", f.Backend, "address", f.Address, "killed", f.Killed)
+		err := errors.Join(
+			s.cfg.Grants.End(ctx, t.grant.ID, recorder.EndForeign, "the grant's account was used past Curfew; the grant is over and security has been told"),
+			s.cfg.Accounts.Foreign(ctx, ledger.AccountForeign{Grant: t.grant.ID, Target: target, Account: f.Account,
+				Backend: f.Backend, Address: f.Address, Killed: f.Killed}))
+		if err != nil {
+			t.log.Error("end grant whose account was used past the proxy", "error", err)
+		}
+	}
+}
+
+// sweep ends accounts of this installation that no tenure and no intent accounts for.
+func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engine) {
+	intents, err := s.cfg.Accounts.Intended(ctx)
+	if err != nil {
+		s.cfg.Log.Error("sweep", "target", target, "error", err)
+		return
+	}
+	intended := make(map[string]bool, len(intents))
+	for _, i := range intents {
+		intended[i.Account] = true
+	}
+	findings, err := engine.Sweep(ctx, func(account string) bool { return intended[account] || s.tenures.of(account) != nil })
+	if err != nil && ctx.Err() == nil {
+		s.cfg.Log.Error("sweep", "target", target, "error", err)
+	}
+	for _, f := range findings {
+		s.cfg.Log.Warn("sweep", "target", target, "severity", f.Severity, "what", f.What, "fix", f.Fix)
+	}
+}

@@ -1,0 +1,365 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+// How long a step of a grant's end may take before it is tried again, and how far apart the tries are.
+const (
+	cutTimeout   = 10 * time.Second
+	cleanTimeout = time.Minute
+	retryFirst   = 100 * time.Millisecond
+	retryMost    = time.Minute
+)
+
+// tenure is the life of a grant on this node, from its first session until its account is gone.
+// One goroutine (run) owns its end; sessions come and go.
+type tenure struct {
+	cfg    *Config
+	engine protocol.Engine
+	grant  policy.Grant
+	spec   protocol.AccountSpec
+	adopt  bool // an earlier process had this account
+	log    *slog.Logger
+
+	ended <-chan struct{} // closed the instant the grant ends
+	cut   chan struct{}   // closed once no backend of the account is left
+
+	sessions sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows; held while the account is provisioned, so that one session does it for all
+	account protocol.Account
+	over    bool // the grant has ended: nothing is provisioned any more
+	open    int  // sessions now
+}
+
+// tenures are the grants that have, or may have, an account on this node.
+type tenures struct {
+	cfg *Config
+
+	mu       sync.Mutex // guards what follows
+	byGrant  map[string]*tenure
+	draining bool
+	running  sync.WaitGroup
+	stop     chan struct{} // closed by drain
+}
+
+func newTenures(cfg *Config) *tenures {
+	return &tenures{cfg: cfg, byGrant: map[string]*tenure{}, stop: make(chan struct{})}
+}
+
+// enter counts a session into the grant's tenure, which begins with the first one. The func counts it out.
+func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t, ok := ts.byGrant[g.ID]
+	if !ok {
+		var err error
+		if t, err = ts.begin(ctx, g, false); err != nil {
+			return nil, nil, err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil, nil, context.Cause(ctx)
+	}
+	if t.open >= t.spec.Level.Sessions {
+		return nil, nil, &protocol.Refusal{Code: protocol.RefuseLimit,
+			Public: fmt.Sprintf("your grant allows %d sessions at once and they are all in use; close one and try again", t.spec.Level.Sessions)}
+	}
+	t.open++
+	t.sessions.Add(1)
+	return t, func() {
+		t.mu.Lock()
+		t.open--
+		t.mu.Unlock()
+		t.sessions.Done()
+	}, nil
+}
+
+// begin starts a tenure. The caller holds ts.mu.
+func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool) (*tenure, error) {
+	if ts.draining {
+		return nil, draining()
+	}
+	t, err := ts.make(g, adopt)
+	if err != nil {
+		return nil, err
+	}
+	// The tenure outlives the session that began it, so it holds the grant by itself.
+	held, release, err := ts.cfg.Grants.Hold(context.WithoutCancel(ctx), g.ID)
+	if err != nil {
+		return nil, err
+	}
+	t.ended = held.Done()
+	ts.byGrant[g.ID] = t
+	ts.running.Go(func() {
+		defer release()
+		select {
+		case <-t.ended:
+			t.close(context.WithoutCancel(ctx), context.Cause(held), ts.stop)
+			ts.forget(t)
+		case <-ts.stop:
+			t.lockUp(context.WithoutCancel(ctx))
+		}
+	})
+	return t, nil
+}
+
+// make builds a tenure's value: no side effects.
+func (ts *tenures) make(g policy.Grant, adopt bool) (*tenure, error) {
+	engine := ts.cfg.Engines[g.Target]
+	if engine == nil {
+		return nil, &protocol.Refusal{Code: protocol.RefuseNoGrant,
+			Public: fmt.Sprintf("the target %s is no longer configured; ask your Curfew administrator", g.Target)}
+	}
+	spec := protocol.AccountSpec{
+		Installation: ts.cfg.Installation, Grant: g.ID, Name: "curfew_" + ts.cfg.Installation + "_" + g.ID,
+		Requester: g.Identity.Email, End: g.End,
+		Level: protocol.Level{Name: g.Level, Roles: g.Can.Roles, SetRole: g.Can.SetRole,
+			PreparedTransactions: g.Can.PreparedTransactions, Sessions: g.Can.ConnectionLimit()},
+	}
+	return &tenure{cfg: ts.cfg, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
+		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
+}
+
+func (ts *tenures) forget(t *tenure) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.byGrant, t.grant.ID)
+}
+
+// of gives the tenure that an account belongs to, or nil.
+func (ts *tenures) of(account string) *tenure {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, t := range ts.byGrant {
+		if t.spec.Name == account {
+			return t
+		}
+	}
+	return nil
+}
+
+// drain locks the accounts of live grants until Curfew is back and lets grants that are ending end.
+func (ts *tenures) drain(ctx context.Context) {
+	ts.mu.Lock()
+	if !ts.draining {
+		ts.draining = true
+		close(ts.stop)
+	}
+	ts.mu.Unlock()
+	if !waitFor(&ts.running, drainTimeout) {
+		ts.cfg.Log.Error("accounts did not close in time; they are taken up again at the next start")
+	}
+}
+
+// take gives the grant's account; the first session of a grant provisions it, durable intent first.
+func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil, context.Cause(ctx)
+	}
+	if t.account != nil {
+		return t.account, nil
+	}
+	err := t.cfg.Accounts.Intend(ctx, ledger.AccountIntended{
+		Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, End: t.grant.End, Adopt: t.adopt})
+	if err == nil {
+		err = t.cfg.Step.Do("account.intended")
+	}
+	if err == nil {
+		t.adopt = true // from here on something may exist: a second try takes it over
+		t.account, err = t.engine.Provision(ctx, t.spec)
+	}
+	if err == nil {
+		return t.account, nil
+	}
+	t.account = nil
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	t.log.Error("provision account", "error", err)
+	var refusal *protocol.Refusal
+	if errors.As(err, &refusal) {
+		return nil, err
+	}
+	return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err, Public: fmt.Sprintf(
+		"your account on %s could not be made; try again in a moment, and if it stays so, `curfew check` tells your administrator why", t.grant.Target)}
+}
+
+// awaitCut waits for the end of the grant to have terminated every backend, if the grant is ending.
+func (t *tenure) awaitCut(most time.Duration) {
+	select {
+	case <-t.ended:
+	default:
+		return
+	}
+	select {
+	case <-t.cut:
+	case <-time.After(most):
+	}
+}
+
+// finish gives the account to end with: the one in use, or, when provisioning failed half-way or
+// happened in an earlier process, a recalled one. nil: this grant never intended an account.
+// No session provisions anything after it.
+func (t *tenure) finish() protocol.Account {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.account == nil && t.adopt {
+		t.account = t.engine.Recall(t.spec)
+	}
+	return t.account
+}
+
+// close is the end of a grant, in order: the sessions have been told by the same signal that brought us
+// here; the account is locked and its backends terminated; the first part of the receipt; when the
+// sessions are gone the account is cleaned and dropped; the second part. Nothing gives up: what fails is
+// tried again, with an alert, until it succeeds or this node stops (and then at the next start).
+func (t *tenure) close(ctx context.Context, cause error, stop <-chan struct{}) {
+	account := t.finish()
+	if account == nil {
+		close(t.cut)
+		return
+	}
+	end := t.ending(ctx, cause)
+	cut, ok := t.cutOff(ctx, account, end, stop)
+	if !ok {
+		return
+	}
+	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, cut) }) {
+		return
+	}
+	if t.cfg.Step.Do("receipt.cut") != nil {
+		return
+	}
+	waitFor(&t.sessions, 2*endTimeout)
+	t.clean(ctx, account, stop)
+}
+
+// ending reads what the grant says of its own end: the deadline is the only clock.
+func (t *tenure) ending(ctx context.Context, cause error) ledger.AccountCut {
+	end := ledger.AccountCut{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Deadline: t.grant.End}
+	var refusal *protocol.Refusal
+	if errors.As(cause, &refusal) {
+		end.Code, end.Reason = refusal.Code, refusal.Public
+	}
+	if now, err := t.cfg.Grants.Recall(ctx, t.grant.ID); err == nil && !now.Ended.IsZero() {
+		end.Code, end.Reason, end.Deadline = now.EndCode, now.EndReason, now.Ended
+	}
+	return end
+}
+
+// cutOff locks the account and terminates its backends until none is left.
+func (t *tenure) cutOff(ctx context.Context, account protocol.Account, end ledger.AccountCut, stop <-chan struct{}) (ledger.AccountCut, bool) {
+	var cut protocol.Cut
+	ok := t.retry(ctx, "cut", stop, cutTimeout, func(ctx context.Context) (err error) {
+		cut, err = account.Cut(ctx)
+		return err
+	})
+	if !ok {
+		return end, false
+	}
+	close(t.cut)
+	if t.cfg.Step.Do("account.cut") != nil {
+		return end, false
+	}
+	end.LateMS = max(0, float64(cut.GoneAt.Sub(end.Deadline).Microseconds())/1000)
+	end.Cut, _ = json.Marshal(cut) // plain values: can't fail
+	t.log.Info("grant ended: account locked, backends gone", "code", end.Code, "late_ms", end.LateMS, "backends", len(cut.Outcomes))
+	return end, true
+}
+
+// clean drops the account and writes the second part of the receipt.
+func (t *tenure) clean(ctx context.Context, account protocol.Account, stop <-chan struct{}) {
+	var clean protocol.Clean
+	ok := t.retry(ctx, "clean", stop, cleanTimeout, func(ctx context.Context) (err error) {
+		clean, err = account.Clean(ctx)
+		return err
+	})
+	if !ok || t.cfg.Step.Do("account.cleaned") != nil {
+		return
+	}
+	raw, _ := json.Marshal(clean) // plain values: can't fail
+	for _, r := range clean.Residue {
+		if r.Alert {
+			t.log.Warn("ALERT residue may show what a stranger may not see", "database", r.Database, "kind", r.Kind, "object", r.Object, "owner", r.Owner, "action", r.Action)
+		}
+	}
+	receipt := ledger.AccountCleaned{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Clean: raw}
+	if t.journal("clean", stop, func() error { return t.cfg.Accounts.Cleaned(ctx, receipt) }) {
+		t.log.Info("account gone", "residue", len(clean.Residue), "rolled_back", len(clean.RolledBack))
+	}
+}
+
+// lockUp is what a stopping node does with the account of a live grant: nobody gets in until Curfew is
+// back and adopts it. It leaves no receipt, for the grant has not ended.
+func (t *tenure) lockUp(ctx context.Context) {
+	t.mu.Lock()
+	account := t.account
+	t.over = true
+	t.mu.Unlock()
+	if account == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, cutTimeout)
+	defer cancel()
+	if _, err := account.Cut(ctx); err != nil {
+		t.log.Error("lock account while Curfew is down", "error", err)
+	}
+}
+
+// retry does f until it succeeds, with back-off; the third failure and every tenth after it put an
+// alert on the ledger. It reports false when the node stopped first.
+func (t *tenure) retry(ctx context.Context, part string, stop <-chan struct{}, timeout time.Duration, f func(context.Context) error) bool {
+	for attempt, wait := 1, retryFirst; ; attempt, wait = attempt+1, min(2*wait, retryMost) {
+		try, cancel := context.WithTimeout(ctx, timeout)
+		err := f(try)
+		cancel()
+		if err == nil {
+			return true
+		}
+		t.log.Error("ALERT the end of a grant is not complete; it is tried again", "part", part, "attempt", attempt, "error", err)
+		if attempt%10 == 3 {
+			alert := ledger.AccountOpen{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Part: part, Attempts: attempt, Error: err.Error()}
+			if err := t.cfg.Accounts.StillOpen(ctx, alert); err != nil {
+				t.log.Error("alert not on the ledger", "error", err)
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-stop:
+			return false
+		}
+	}
+}
+
+// journal writes one entry until it is written.
+func (t *tenure) journal(part string, stop <-chan struct{}, write func() error) bool {
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		err := write()
+		if err == nil {
+			return true
+		}
+		t.log.Error("receipt not on the ledger; it is tried again", "part", part, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-stop:
+			return false
+		}
+	}
+}
