@@ -1,0 +1,156 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// check reports what is well-formed YAML and still can't be meant. It runs on whatever could be read.
+func (c *Config) check(d *decoder, engines []string) {
+	c.checkAPI(d)
+	for i := range c.Listeners {
+		c.Listeners[i].check(d, fmt.Sprintf("listeners[%d]", i), engines)
+	}
+	for _, key := range []string{"listeners", "issuers", "targets"} {
+		c.checkSome(d, key)
+	}
+	seen := map[string]bool{}
+	for i, is := range c.Issuers {
+		key := fmt.Sprintf("issuers[%d]", i)
+		checkURL(d, key+".url", is.URL)
+		if is.URL != "" && seen[is.URL] {
+			d.at(key+".url", "an issuer with this URL is there already")
+		}
+		seen[is.URL] = true
+	}
+	for _, name := range sortedKeys(c.Targets) {
+		t := c.Targets[name]
+		key := "targets." + name
+		if !targetName.MatchString(name) {
+			d.at(key, "a target's name is small letters, digits, - and _, at most 63")
+		}
+		t.check(d, key, engines)
+		c.Targets[name] = t
+	}
+	if dur := c.Recording.Durability; dur != "process" && dur != "disk" {
+		d.at("recording.durability", "%q is unknown: process or disk", dur)
+	}
+}
+
+// checkSome reports a list or mapping that is there and empty: nothing could work.
+func (c *Config) checkSome(d *decoder, key string) {
+	n := map[string]int{"listeners": len(c.Listeners), "issuers": len(c.Issuers), "targets": len(c.Targets)}[key]
+	if n == 0 && d.has(key) && !d.complained(key) {
+		d.at(key, "is empty: at least one is needed")
+	}
+}
+
+func (c *Config) checkAPI(d *decoder) {
+	checkListen(d, "api.listen", c.API.Listen, c.API.TLS != nil)
+	checkURL(d, "api.url", c.API.URL)
+}
+
+func (l *Listener) check(d *decoder, key string, engines []string) {
+	checkEngine(d, key+".engine", l.Engine, engines)
+	checkListen(d, key+".listen", l.Listen, l.TLS != nil)
+	if _, _, err := net.SplitHostPort(l.Address); l.Address != "" && err != nil {
+		d.at(key+".address", "%q is not host:port", l.Address)
+	}
+}
+
+func checkEngine(d *decoder, key, engine string, engines []string) {
+	if engine != "" && len(engines) > 0 && !slices.Contains(engines, engine) {
+		d.at(key, "engine %q is unknown%s", engine, hint(engine, engines))
+	}
+}
+
+// checkListen holds the promise that nothing is served in clear off loopback.
+func checkListen(d *decoder, key, listen string, tls bool) {
+	if listen == "" {
+		return // reported as missing
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		d.at(key, "%q is not host:port", listen)
+		return
+	}
+	if !tls && !loopback(host) {
+		d.at(key, "%s is not loopback, so tls: {cert: …, key: …} is required beside it", listen)
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && a.IsLoopback()
+}
+
+func checkURL(d *decoder, key, raw string) {
+	if raw == "" {
+		return
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		d.at(key, "is not a URL")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+		d.at(key, "%q is not an https:// address", raw)
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		d.at(key, "%q sends secrets in clear: https:// is required off loopback", raw)
+	}
+}
+
+func (t *Target) check(d *decoder, key string, engines []string) {
+	if t.URL == "" {
+		return // reported already
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		d.at(key+".url", "is not a URL: write engine://broker@host:port/database") // never the text: it may hold a password
+		return
+	}
+	if _, literal := u.User.Password(); literal || u.Query().Has("password") {
+		d.at(key+".url", "a password does not belong in this file: remove it, and write password: file:/path or env:NAME beside the url")
+		return
+	}
+	t.Engine = u.Scheme
+	if u.Scheme == "postgresql" {
+		t.Engine, u.Scheme = "postgres", "postgres"
+	}
+	switch {
+	case u.Scheme == "" || u.Opaque != "":
+		d.at(key+".url", "%q is not a target: write engine://broker@host:port/database", t.URL)
+		return
+	case u.User.Username() == "":
+		d.at(key+".url", "names no user: write %s://broker@%s%s", u.Scheme, u.Host, u.Path)
+	case strings.Trim(u.Path, "/") == "":
+		d.at(key+".url", "names no database: write %s://%s@%s/database", u.Scheme, u.User.Username(), u.Host)
+	}
+	checkEngine(d, key+".url", t.Engine, engines)
+	t.URL = verified(u)
+}
+
+// verified makes verify-full the default of a target that is not on this machine.
+func verified(u *url.URL) string {
+	q := u.Query()
+	host := u.Hostname()
+	if u.Scheme == "postgres" && !q.Has("sslmode") && host != "" && !loopback(host) && !strings.HasPrefix(q.Get("host"), "/") {
+		q.Set("sslmode", "verify-full")
+		u.RawQuery = q.Encode()
+	}
+	return u.String()
+}
+
+// complained reports whether there is a problem at the key already.
+func (d *decoder) complained(key string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == key })
+}

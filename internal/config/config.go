@@ -1,0 +1,182 @@
+// Package config reads Curfew's two files, curfew.yaml and policy.yaml, strictly: unknown keys,
+// wrong types, unknown names, missing values and literal secrets are errors, and all of them are
+// reported at once, each as file:line: key.path: message with the nearest known name as a hint.
+//
+// What a caller may rely on: what Load and LoadPolicy return without an error is whole. Defaults are
+// filled in, relative paths are resolved against the file they stand in, every name that one part
+// gives is known to the other. An error is always an *Errors, and never shows a secret's value.
+//
+// Secrets are references, file:/path or env:NAME; nothing here reads one before Secret is called.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+)
+
+// Config is curfew.yaml. docs/OPERATIONS.md is its reference.
+type Config struct {
+	Path      string            // of the file itself
+	Node      string            `yaml:"node"`               // this process's name in recordings; default: the host's
+	Data      string            `yaml:"data,path,required"` // directory of store.db, keys and recordings
+	API       API               `yaml:"api"`
+	Listeners []Listener        `yaml:"listeners,required"`
+	Policy    string            `yaml:"policy,path"` // default: policy.yaml beside the file
+	Issuers   []Issuer          `yaml:"issuers,required"`
+	Refresh   time.Duration     `yaml:"refresh"` // how often identities with a grant are asked for again; default 5m
+	Targets   map[string]Target `yaml:"targets,required"`
+	Recording Recording         `yaml:"recording"`
+	Anchors   []Anchor          `yaml:"anchors"`
+}
+
+// API is where the HTTP API listens and what clients call it.
+type API struct {
+	Listen string `yaml:"listen"` // default 127.0.0.1:7433
+	URL    string `yaml:"url"`    // default: made from Listen
+	TLS    *TLS   `yaml:"tls"`    // required off loopback
+}
+
+// TLS names a certificate and its key, PEM files that are read again on reload.
+type TLS struct {
+	Cert string `yaml:"cert,path,required"`
+	Key  string `yaml:"key,path,required"`
+}
+
+// Listener is where database clients connect.
+type Listener struct {
+	Engine  string `yaml:"engine,required"`
+	Listen  string `yaml:"listen,required"`
+	Address string `yaml:"address"` // host:port that clients are told; default: Listen
+	TLS     *TLS   `yaml:"tls"`     // required off loopback
+}
+
+// Issuer is an OpenID Connect provider whose identities are believed.
+type Issuer struct {
+	URL          string   `yaml:"url,required"`
+	ClientID     string   `yaml:"client_id,required"`
+	ClientSecret string   `yaml:"client_secret,secret"` // reference; empty for a public client
+	GroupsClaim  string   `yaml:"groups_claim"`         // default "groups"
+	Scopes       []string `yaml:"scopes"`               // default openid email profile groups offline_access
+}
+
+// Target is a database server guarded by Curfew.
+type Target struct {
+	URL      string            `yaml:"url,required"`    // engine://broker@host:port/database?sslmode=…, never with a password
+	Password string            `yaml:"password,secret"` // the broker's, a reference; empty where the server asks for none
+	Labels   map[string]string `yaml:"labels"`
+	Engine   string            // from the URL's scheme
+}
+
+// Recording says how recordings are kept.
+type Recording struct {
+	// Durability is what a statement waits for before it is forwarded: "process" (default) survives
+	// the end of Curfew's process, "disk" the end of the machine.
+	Durability string `yaml:"durability"`
+}
+
+// Anchor is a place that somebody else keeps, to which signed checkpoints are appended.
+type Anchor struct {
+	File string `yaml:"file,path,required"`
+}
+
+// Load reads curfew.yaml. engines are the names of the engines there are; without any, engine names
+// are not checked.
+func Load(path string, engines ...string) (*Config, error) {
+	c, problems := load(path, engines)
+	if err := wrong(problems); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// LoadAll reads curfew.yaml and the policy that it names, and reports what is wrong in either at once.
+func LoadAll(path string, engines ...string) (*Config, *policy.Policy, error) {
+	c, problems := load(path, engines)
+	err := wrong(problems)
+	if c == nil || c.Policy == "" {
+		return nil, nil, err
+	}
+	p, perr := LoadPolicy(c.Policy, c.Targets)
+	if err != nil || perr != nil {
+		var all Errors
+		for _, e := range []error{err, perr} {
+			var es *Errors
+			if errors.As(e, &es) {
+				all.Problems = append(all.Problems, es.Problems...)
+			}
+		}
+		return nil, nil, &all
+	}
+	return c, p, nil
+}
+
+// load gives whatever could be read beside the problems; nil when the file could not be read at all.
+func load(path string, engines []string) (*Config, []Problem) {
+	text, problems := readFile(path)
+	if problems != nil {
+		return nil, problems
+	}
+	d := &decoder{file: path}
+	c := &Config{Path: path}
+	d.decode(bytes.NewReader(text), c)
+	c.defaults(d)
+	c.check(d, engines)
+	return c, d.problems
+}
+
+func readFile(path string) ([]byte, []Problem) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		return text, nil
+	}
+	msg := "can't be read: " + err.Error()
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		msg = "can't be read: " + pe.Err.Error()
+	}
+	return nil, []Problem{{File: path, Message: msg}}
+}
+
+func (c *Config) defaults(d *decoder) {
+	set := func(s *string, to string) {
+		if *s == "" {
+			*s = to
+		}
+	}
+	if c.Node == "" {
+		if host, err := os.Hostname(); err == nil {
+			c.Node = host
+		}
+	}
+	set(&c.API.Listen, "127.0.0.1:7433")
+	if c.API.URL == "" {
+		scheme := "http://"
+		if c.API.TLS != nil {
+			scheme = "https://"
+		}
+		c.API.URL = scheme + c.API.Listen
+	}
+	if !d.has("policy") {
+		c.Policy = d.beside("policy.yaml")
+	}
+	for i := range c.Listeners {
+		set(&c.Listeners[i].Address, c.Listeners[i].Listen)
+	}
+	for i := range c.Issuers {
+		set(&c.Issuers[i].GroupsClaim, "groups")
+		if len(c.Issuers[i].Scopes) == 0 {
+			c.Issuers[i].Scopes = []string{"openid", "email", "profile", "groups", "offline_access"}
+		}
+	}
+	if c.Refresh == 0 {
+		c.Refresh = 5 * time.Minute
+	}
+	if c.Recording.Durability == "" {
+		c.Recording.Durability = "process"
+	}
+}

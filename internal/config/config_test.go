@@ -1,0 +1,313 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+)
+
+const good = `
+data: data
+api: {listen: 127.0.0.1:7433}
+listeners:
+  - {engine: postgres, listen: 127.0.0.1:6432}
+issuers:
+  - {url: https://idp.example.com, client_id: curfew, client_secret: file:secrets/idp}
+targets:
+  orders:
+    url: postgresql://broker@db.example.com:5432/orders
+    password: env:BROKER
+    labels: {env: prod}
+  local:
+    url: postgres://broker@127.0.0.1/local
+anchors: [{file: /mnt/witness/anchors}]
+`
+
+const goodPolicy = `
+targets:
+  orders:
+    levels:
+      reader: {roles: [orders_reader]}
+      writer: {roles: [orders_writer], set_role: true, sessions: 3}
+rules:
+  - name: writers
+    who: {groups: [developers]}
+    labels: {env: prod}
+    levels: [writer, reader]
+    longest: 1h
+    approvals: {count: 1, from: {groups: [leads]}}
+  - name: robots
+    who: {subjects: [ci]}
+    targets: ["*"]
+    levels: [reader]
+    longest: 5m
+    lapse: 1m
+    reason: optional
+    approvals: {count: 0}
+readers:
+  - {who: {groups: [security]}, targets: ["*"]}
+`
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
+	path := write(t, "curfew.yaml", good)
+	c, err := Load(path, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(path)
+	host, _ := os.Hostname()
+	for _, v := range [][2]any{
+		{c.Node, host},
+		{c.Data, filepath.Join(dir, "data")},
+		{c.Policy, filepath.Join(dir, "policy.yaml")},
+		{c.API.URL, "http://127.0.0.1:7433"},
+		{c.Listeners[0].Address, "127.0.0.1:6432"},
+		{c.Issuers[0].GroupsClaim, "groups"},
+		{c.Issuers[0].ClientSecret, "file:" + filepath.Join(dir, "secrets/idp")},
+		{c.Refresh, 5 * time.Minute},
+		{c.Recording.Durability, "process"},
+		{c.Targets["orders"].Engine, "postgres"},
+		{c.Targets["orders"].URL, "postgres://broker@db.example.com:5432/orders?sslmode=verify-full"},
+		{c.Targets["local"].URL, "postgres://broker@127.0.0.1/local"},
+	} {
+		if !reflect.DeepEqual(v[0], v[1]) {
+			t.Errorf("got %v, want %v", v[0], v[1])
+		}
+	}
+}
+
+func TestLoadPolicyResolves(t *testing.T) {
+	c, err := Load(write(t, "curfew.yaml", good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := LoadPolicy(write(t, "policy.yaml", goodPolicy), c.Targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Text != goodPolicy || !strings.HasPrefix(p.Hash, "sha256:") || len(p.Hash) != 7+64 {
+		t.Errorf("text or hash %q", p.Hash)
+	}
+	if got := p.Targets["orders"]; got.Labels["env"] != "prod" || !reflect.DeepEqual(got.Levels["writer"],
+		policy.Level{Roles: []string{"orders_writer"}, SetRole: true, Sessions: 3}) {
+		t.Errorf("target %+v", got)
+	}
+	want := policy.Rule{
+		Name: "writers", Who: policy.Who{Groups: []string{"developers"}}, Labels: policy.Labels{"env": "prod"},
+		Levels: []string{"writer", "reader"}, Longest: time.Hour, Lapse: 24 * time.Hour, Reason: true,
+		Approvals: policy.Approvals{Count: 1, From: policy.Who{Groups: []string{"leads"}}},
+	}
+	if !reflect.DeepEqual(p.Rules[0], want) {
+		t.Errorf("rule %+v\nwant %+v", p.Rules[0], want)
+	}
+	if r := p.Rules[1]; r.Reason || r.Lapse != time.Minute {
+		t.Errorf("rule %+v", r)
+	}
+	if len(p.Readers) != 1 || p.Readers[0].Who.Groups[0] != "security" {
+		t.Errorf("readers %+v", p.Readers)
+	}
+}
+
+// The tables below hold a whole file and everything that is to be said of it, at once and in order;
+// FILE stands for its path.
+func TestLoadReportsEverythingAtOnce(t *testing.T) {
+	tests := map[string]struct{ file, want string }{
+		"all kinds": {`
+dta: /var/lib/curfew
+api: {listen: 0.0.0.0:7433, url: http://curfew.example.com}
+listeners:
+  - engine: postgrs
+    listen: 6432
+    tls: {cert: c.pem}
+issuers:
+  - url: https://idp.example.com
+    client_id: 7
+    client_secret: hunter2
+  - {url: "https://idp.example.com", client_id: x, scopes: openid}
+refresh: 300
+recording: {durability: tape}
+targets:
+  Orders:
+    url: postgres://broker:hunter2@db/orders
+    pasword: env:X
+  db2: {url: oracle://db2}
+node: a
+node: b
+`, `
+FILE:2: dta: unknown key: did you mean "data"?
+FILE:2: data: is missing
+FILE:3: api.listen: 0.0.0.0:7433 is not loopback, so tls: {cert: …, key: …} is required beside it
+FILE:3: api.url: "http://curfew.example.com" sends secrets in clear: https:// is required off loopback
+FILE:5: listeners[0].engine: engine "postgrs" is unknown: did you mean "postgres"?
+FILE:6: listeners[0].listen: must be text, not 6432: put it in quotes
+FILE:7: listeners[0].tls.key: is missing
+FILE:10: issuers[0].client_id: must be text, not 7: put it in quotes
+FILE:11: issuers[0].client_secret: a secret does not belong in this file: write file:/path or env:NAME
+FILE:12: issuers[1].scopes: must be a list, not a single value
+FILE:12: issuers[1].url: an issuer with this URL is there already
+FILE:13: refresh: a duration needs a unit: 300s, 300m or 300h
+FILE:14: recording.durability: "tape" is unknown: process or disk
+FILE:16: targets.Orders: a target's name is small letters, digits, - and _, at most 63
+FILE:17: targets.Orders.url: a password does not belong in this file: remove it, and write password: file:/path or env:NAME beside the url
+FILE:18: targets.Orders.pasword: unknown key: did you mean "password"?
+FILE:19: targets.db2.url: names no user: write oracle://broker@db2
+FILE:19: targets.db2.url: engine "oracle" is unknown: known here: mysql, postgres
+FILE:21: node: is there twice: first on line 20
+`},
+		"empty":                 {"", "FILE:1: the file is empty\n"},
+		"nothing but a comment": {"# later\n", "FILE:1: the file is empty\n"},
+		"not yaml":              {"data: [\n", "FILE:1: not YAML: did not find expected node content\n"},
+		"not a mapping":         {"- a\n", "FILE:1: must be a mapping of keys to values, not a list\n"},
+		"two documents":         {good + "---\nnode: x\n", "FILE:16: a second document: one file holds one document\n"},
+		"empty parts": {`
+data: /d
+listeners: []
+issuers:
+targets: {}
+`, `
+FILE:3: listeners: is empty: at least one is needed
+FILE:4: issuers: has no value: give one, or remove the key
+FILE:5: targets: is empty: at least one is needed
+`},
+		"aliases": {good + "node: &n x\n", "FILE:16: node: YAML anchors and aliases are not allowed: write the value out\n"},
+		"unreadable url": {strings.Replace(good, "postgresql://broker@", "postgres://broker:hunter2%zz@", 1),
+			"FILE:10: targets.orders.url: is not a URL: write engine://broker@host:port/database\n"},
+		"secret of a wrong type": {strings.Replace(good, "env:BROKER", "[hunter2]", 1),
+			"FILE:11: targets.orders.password: must be a single value, not a list\n"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, "curfew.yaml", tt.file)
+			_, err := Load(path, "postgres", "mysql")
+			same(t, path, tt.want, err)
+		})
+	}
+}
+
+func TestLoadPolicyReportsEverythingAtOnce(t *testing.T) {
+	c, err := Load(write(t, "curfew.yaml", good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "policy.yaml", `
+targets:
+  order:
+    levels:
+      writer: {roles: [curfew_quarantine], set_role: yes, sessions: -1}
+      reader: {role: [x]}
+rules:
+  - name: a
+    who: {}
+    targets: [ordres]
+    levels: [writr]
+    longest: 1hour
+    reason: maybe
+    approvals: {count: 1}
+  - name: a
+    who: {groups: [x], anyone: true}
+    labels: {enw: prod}
+    levels: []
+    longest: 0
+    approvals: {count: two, from: {}}
+  - {name: b, who: {anyone: true}, targets: [order], levels: [readr], approvals: {count: -1}}
+  - {name: c, who: {anyone: true}, levels: [x], longest: 1h}
+readers:
+  - who: {groups: []}
+    targets: [nowhere]
+`)
+	_, err = LoadPolicy(path, c.Targets)
+	same(t, path, `
+FILE:3: targets.order: no such target in the configuration: did you mean "orders"?
+FILE:5: targets.order.levels.writer.set_role: must be true or false, not "yes"
+FILE:5: targets.order.levels.writer.roles[0]: "curfew_quarantine": roles named curfew_… are Curfew's own
+FILE:5: targets.order.levels.writer.sessions: must not be negative
+FILE:6: targets.order.levels.reader.role: unknown key: did you mean "roles"?
+FILE:6: targets.order.levels.reader.roles: is missing
+FILE:9: rules[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
+FILE:10: rules[0].targets[0]: no target "ordres" in this policy: did you mean "order"?
+FILE:12: rules[0].longest: "1hour" is not a duration: write it like 30m or 1h30m
+FILE:13: rules[0].reason: "maybe" is unknown: required or optional
+FILE:14: rules[0].approvals.from: is missing: who may approve?
+FILE:15: rules[1].name: a rule named "a" is there already
+FILE:16: rules[1].who.anyone: anyone: true beside a narrower selection: remove one of them
+FILE:17: rules[1].labels.enw: no target has a label "enw": did you mean "env"?
+FILE:18: rules[1].levels: is empty: name an access level
+FILE:19: rules[1].longest: must be longer than nothing
+FILE:20: rules[1].approvals.count: must be a whole number, not "two"
+FILE:21: rules[2].longest: is missing
+FILE:21: rules[2].levels[0]: target "order" has no level "readr": did you mean "reader"?
+FILE:21: rules[2].approvals.count: must not be negative
+FILE:22: rules[3].approvals: is missing
+FILE:22: rules[3]: names no target: add targets: [name] or labels: {key: value}
+FILE:24: readers[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
+FILE:25: readers[0].targets[0]: no target "nowhere" in this policy: known here: order
+`, err)
+}
+
+func TestLoadAllReportsBothFiles(t *testing.T) {
+	path := write(t, "curfew.yaml", good+"nod: x\n")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "policy.yaml"), []byte("rule: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := LoadAll(path)
+	var es *Errors
+	if !errors.As(err, &es) || !strings.Contains(err.Error(), "curfew.yaml:16: nod: unknown key") ||
+		!strings.Contains(err.Error(), "policy.yaml:1: rule: unknown key") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMissingFileIsAProblemToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "curfew.yaml")
+	_, _, err := LoadAll(path)
+	same(t, path, "FILE: can't be read: no such file or directory\n", err)
+}
+
+func TestSecret(t *testing.T) {
+	path := write(t, "secret", "hunter2\n")
+	t.Setenv("CURFEW_TEST_SECRET", "hunter3")
+	t.Setenv("CURFEW_TEST_EMPTY", "")
+	for ref, want := range map[string]string{"file:" + path: "hunter2", "env:CURFEW_TEST_SECRET": "hunter3", "": ""} {
+		if got, err := Secret(ref); err != nil || got != want {
+			t.Errorf("Secret(%q) = %q, %v", ref, got, err)
+		}
+	}
+	for _, ref := range []string{"hunter2", "file:", "env:CURFEW_TEST_NONE", "env:CURFEW_TEST_EMPTY", "file:/nowhere", "http://hunter2"} {
+		if _, err := Secret(ref); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("Secret(%q): %v", ref, err)
+		}
+	}
+}
+
+func same(t *testing.T, path, want string, err error) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	var es *Errors
+	if !errors.As(err, &es) {
+		t.Fatalf("a %T", err)
+	}
+	got := strings.ReplaceAll(err.Error(), path, "FILE") + "\n"
+	if strings.Contains(got, "hunter2") {
+		t.Error("a secret is shown")
+	}
+	if want = strings.TrimPrefix(want, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
