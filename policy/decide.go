@@ -1,0 +1,113 @@
+package policy
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/curfewdb/curfew/auth"
+)
+
+// Why a person may not decide on a request. There is no exemption for anybody.
+var (
+	ErrSelf     = errors.New("nobody decides on their own request")
+	ErrStranger = errors.New("not among those who may decide on this request")
+	ErrTwice    = errors.New("this person has approved already")
+	ErrEnded    = errors.New("the request has ended")
+)
+
+// Tally counts the decisions of a request: the status they lead to, and how many approvals are still
+// needed. One deny ends a request. Approvals count by person, however often one has spoken and under
+// whatever e-mail or group, and the requester's own never counts.
+func Tally(r Request) (Status, int) {
+	var people []string
+	for _, d := range r.Decisions {
+		key := d.Identity.Key()
+		switch {
+		case d.Identity.Subject == "" || d.Identity.Same(r.Identity):
+		case !d.Approve:
+			return Denied, 0
+		case !slices.Contains(people, key):
+			people = append(people, key)
+		}
+	}
+	if len(people) >= r.Approvals.Count {
+		return Approved, 0
+	}
+	return Open, r.Approvals.Count - len(people)
+}
+
+// MayDecide says whether who may decide on the request now; nil if so. Somebody who has approved may
+// still deny while the request is open; approve says which of the two it is about.
+func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool) error {
+	switch {
+	case who.Same(r.Identity):
+		return ErrSelf
+	case !p.Decider(who, r):
+		return ErrStranger
+	case r.Status != Open:
+		return ErrEnded
+	case approve && slices.ContainsFunc(r.Decisions, func(d Decision) bool { return d.Identity.Same(who) }):
+		return ErrTwice
+	}
+	return nil
+}
+
+// Decider reports whether who is one of those whose word counts on this request, open or ended.
+// The requester never is.
+func (p *Policy) Decider(who auth.Identity, r Request) bool {
+	if who.Same(r.Identity) || !r.Approvals.From.Matches(who) {
+		return false
+	}
+	_, known := p.Targets[r.Target]
+	return known
+}
+
+// MayRead reports whether who may read the recordings of a target.
+func (p *Policy) MayRead(who auth.Identity, target string) bool {
+	return slices.ContainsFunc(p.Readers, func(r Reader) bool {
+		return named(r.Targets, target) && r.Who.Matches(who)
+	})
+}
+
+// MayRevoke reports whether who may end a grant of this request: its holder, those who could have
+// decided on it, and the readers of the target (security).
+func (p *Policy) MayRevoke(who auth.Identity, r Request) bool {
+	return who.Same(r.Identity) || p.Decider(who, r) || p.MayRead(who, r.Target)
+}
+
+// MaySee reports whether who may know of a request and of the grant it became.
+func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(who, r) }
+
+// Stands reports whether an open request is still good under this policy: it is allowed, by a rule that
+// wants the same approvals. If not it must be asked again, because what people have decided so far was
+// decided under other terms.
+func (p *Policy) Stands(r Request, now time.Time) bool {
+	v := p.Judge(r.Identity, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason}, now)
+	return v.Allowed && v.Rule.Approvals.equal(r.Approvals)
+}
+
+func (a Approvals) equal(b Approvals) bool {
+	return a.Count == b.Count && a.From.Anyone == b.From.Anyone &&
+		slices.Equal(a.From.Groups, b.From.Groups) && slices.Equal(a.From.Emails, b.From.Emails) &&
+		slices.Equal(a.From.Subjects, b.From.Subjects) && slices.Equal(a.From.Issuers, b.From.Issuers)
+}
+
+// Becomes makes the grant of an approved request: it starts at the last approval needed or at the asked
+// start, whichever is later, and ends its duration after that. Nothing moves the end later.
+func (r Request) Becomes(id string, approved time.Time) Grant {
+	start := approved
+	if r.Start.After(start) {
+		start = r.Start
+	}
+	g := Grant{
+		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Policy: r.Policy,
+		Start: start.UTC(), End: start.Add(r.Duration).UTC(),
+	}
+	for _, d := range r.Decisions {
+		if d.Approve && !slices.Contains(g.Approvers, d.Identity.Email) {
+			g.Approvers = append(g.Approvers, d.Identity.Email)
+		}
+	}
+	return g
+}
