@@ -30,10 +30,10 @@ func (s *Server) Resume(ctx context.Context) error {
 	var adoptions sync.WaitGroup
 	for _, intent := range intents {
 		grant, err := s.cfg.Grants.Recall(ctx, intent.Grant)
-		if err != nil {
-			return fmt.Errorf("intent for %s without its grant: %w", intent.Account, err)
+		if err == nil {
+			err = s.tenures.resume(ctx, grant, &adoptions)
 		}
-		if err := s.tenures.resume(ctx, grant, &adoptions); err != nil {
+		if err != nil {
 			s.cfg.Log.Error("ALERT account can't be taken up again", "account", intent.Account, "target", intent.Target, "error", err)
 		}
 	}
@@ -54,7 +54,7 @@ func (ts *tenures) resume(ctx context.Context, g policy.Grant, adoptions *sync.W
 		return err
 	}
 	adoptions.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, cutTimeout)
+		ctx, cancel := context.WithTimeout(t.held, cutTimeout)
 		defer cancel()
 		if _, err := t.take(ctx); err != nil {
 			t.log.Error("adopt account; the next session or the grant's end tries again", "error", err)
@@ -69,15 +69,15 @@ func (ts *tenures) wind(ctx context.Context, g policy.Grant, cause error) error 
 	if err != nil {
 		return err
 	}
-	ended := make(chan struct{})
-	close(ended)
-	t.ended = ended
+	held, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	end(cause)
+	t.held = held
 	if t.spec.Prepared, err = ts.prepared(ctx, g.ID); err != nil {
 		return err
 	}
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
-		t.close(context.WithoutCancel(ctx), cause, ts.stop)
+		t.close(context.WithoutCancel(ctx), ts.stop)
 		ts.forget(t)
 	})
 	return nil

@@ -32,15 +32,18 @@ type tenure struct {
 	adopt  bool // an earlier process had this account
 	log    *slog.Logger
 
-	ended <-chan struct{} // closed the instant the grant ends
-	cut   chan struct{}   // closed once no backend of the account is left
+	held context.Context // the tenure's own hold: ends the instant the grant does, and says why
+	cut  chan struct{}   // closed once no backend of the account is left
 
 	sessions sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows; held while the account is provisioned, so that one session does it for all
+	making sync.Mutex // held while the account is provisioned, so that one session does it for all; guards account, adopt
+	// account is nil until a session needed one.
 	account protocol.Account
-	over    bool // the grant has ended: nothing is provisioned any more
-	open    int  // sessions now
+
+	mu   sync.Mutex // guards what follows; never held across a call that can wait
+	over bool       // the grant has ended or the node stops: nothing is provisioned any more
+	open int        // sessions now
 }
 
 // tenures are the grants that have, or may have, an account on this node.
@@ -60,20 +63,15 @@ func newTenures(cfg *Config) *tenures {
 
 // enter counts a session into the grant's tenure, which begins with the first one. The func counts it out.
 func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), error) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	t, ok := ts.byGrant[g.ID]
-	if !ok {
-		var err error
-		if t, err = ts.begin(ctx, g, false); err != nil {
-			return nil, nil, err
-		}
+	t, err := ts.find(ctx, g)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := t.isOver(); err != nil {
+		return nil, nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
-		return nil, nil, context.Cause(ctx)
-	}
 	if t.open >= t.spec.Level.Sessions {
 		return nil, nil, &protocol.Refusal{Code: protocol.RefuseLimit,
 			Public: fmt.Sprintf("your grant allows %d sessions at once and they are all in use; close one and try again", t.spec.Level.Sessions)}
@@ -86,6 +84,16 @@ func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), 
 		t.mu.Unlock()
 		t.sessions.Done()
 	}, nil
+}
+
+// find gives the grant's tenure, begun if need be.
+func (ts *tenures) find(ctx context.Context, g policy.Grant) (*tenure, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t, ok := ts.byGrant[g.ID]; ok {
+		return t, nil
+	}
+	return ts.begin(ctx, g, false)
 }
 
 // begin starts a tenure. The caller holds ts.mu.
@@ -102,13 +110,13 @@ func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool) (*tenu
 	if err != nil {
 		return nil, err
 	}
-	t.ended = held.Done()
+	t.held = held
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
 		defer release()
 		select {
-		case <-t.ended:
-			t.close(context.WithoutCancel(ctx), context.Cause(held), ts.stop)
+		case <-held.Done():
+			t.close(context.WithoutCancel(ctx), ts.stop)
 			ts.forget(t)
 		case <-ts.stop:
 			t.lockUp(context.WithoutCancel(ctx))
@@ -167,10 +175,10 @@ func (ts *tenures) drain(ctx context.Context) {
 
 // take gives the grant's account; the first session of a grant provisions it, durable intent first.
 func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over {
-		return nil, context.Cause(ctx)
+	t.making.Lock()
+	defer t.making.Unlock()
+	if err := t.isOver(); err != nil {
+		return nil, err
 	}
 	if t.account != nil {
 		return t.account, nil
@@ -188,7 +196,7 @@ func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
 		return t.account, nil
 	}
 	t.account = nil
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && context.Cause(ctx) != ctx.Err() {
 		return nil, context.Cause(ctx)
 	}
 	t.log.Error("provision account", "error", err)
@@ -200,11 +208,22 @@ func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
 		"your account on %s could not be made; try again in a moment, and if it stays so, `curfew check` tells your administrator why", t.grant.Target)}
 }
 
+// isOver says why nothing new may begin under the tenure; nil: it may.
+func (t *tenure) isOver() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.held.Err() != nil:
+		return context.Cause(t.held)
+	case t.over:
+		return draining()
+	}
+	return nil
+}
+
 // awaitCut waits for the end of the grant to have terminated every backend, if the grant is ending.
 func (t *tenure) awaitCut(most time.Duration) {
-	select {
-	case <-t.ended:
-	default:
+	if t.held.Err() == nil {
 		return
 	}
 	select {
@@ -218,8 +237,10 @@ func (t *tenure) awaitCut(most time.Duration) {
 // No session provisions anything after it.
 func (t *tenure) finish() protocol.Account {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.over = true
+	t.mu.Unlock()
+	t.making.Lock() // a provision under way hears of the end by its context
+	defer t.making.Unlock()
 	if t.account == nil && t.adopt {
 		t.account = t.engine.Recall(t.spec)
 	}
@@ -230,58 +251,51 @@ func (t *tenure) finish() protocol.Account {
 // here; the account is locked and its backends terminated; the first part of the receipt; when the
 // sessions are gone the account is cleaned and dropped; the second part. Nothing gives up: what fails is
 // tried again, with an alert, until it succeeds or this node stops (and then at the next start).
-func (t *tenure) close(ctx context.Context, cause error, stop <-chan struct{}) {
+func (t *tenure) close(ctx context.Context, stop <-chan struct{}) {
 	account := t.finish()
 	if account == nil {
 		close(t.cut)
 		return
 	}
-	end := t.ending(ctx, cause)
-	cut, ok := t.cutOff(ctx, account, end, stop)
-	if !ok {
+	cut, ok := t.cutOff(ctx, account, stop)
+	if !ok || t.cfg.Step.Do("account.cut") != nil {
 		return
 	}
-	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, cut) }) {
+	receipt := t.receipt(ctx, cut)
+	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, receipt) }) || t.cfg.Step.Do("receipt.cut") != nil {
 		return
 	}
-	if t.cfg.Step.Do("receipt.cut") != nil {
-		return
-	}
+	t.log.Info("grant ended: account locked, backends gone", "code", receipt.Code, "late_ms", receipt.LateMS, "backends", len(cut.Outcomes))
 	waitFor(&t.sessions, 2*endTimeout)
 	t.clean(ctx, account, stop)
 }
 
-// ending reads what the grant says of its own end: the deadline is the only clock.
-func (t *tenure) ending(ctx context.Context, cause error) ledger.AccountCut {
-	end := ledger.AccountCut{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Deadline: t.grant.End}
-	var refusal *protocol.Refusal
-	if errors.As(cause, &refusal) {
-		end.Code, end.Reason = refusal.Code, refusal.Public
-	}
-	if now, err := t.cfg.Grants.Recall(ctx, t.grant.ID); err == nil && !now.Ended.IsZero() {
-		end.Code, end.Reason, end.Deadline = now.EndCode, now.EndReason, now.Ended
-	}
-	return end
-}
-
-// cutOff locks the account and terminates its backends until none is left.
-func (t *tenure) cutOff(ctx context.Context, account protocol.Account, end ledger.AccountCut, stop <-chan struct{}) (ledger.AccountCut, bool) {
-	var cut protocol.Cut
-	ok := t.retry(ctx, "cut", stop, cutTimeout, func(ctx context.Context) (err error) {
+// cutOff locks the account and terminates its backends until none is left. It asks nobody but the
+// database: no store, recorder or client can hold it up.
+func (t *tenure) cutOff(ctx context.Context, account protocol.Account, stop <-chan struct{}) (cut protocol.Cut, ok bool) {
+	ok = t.retry(ctx, "cut", stop, cutTimeout, func(ctx context.Context) (err error) {
 		cut, err = account.Cut(ctx)
 		return err
 	})
-	if !ok {
-		return end, false
+	if ok {
+		close(t.cut)
 	}
-	close(t.cut)
-	if t.cfg.Step.Do("account.cut") != nil {
-		return end, false
+	return cut, ok
+}
+
+// receipt is the first part of the receipt. The deadline is what the grant says of its own end.
+func (t *tenure) receipt(ctx context.Context, cut protocol.Cut) ledger.AccountCut {
+	r := ledger.AccountCut{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Deadline: t.grant.End}
+	var refusal *protocol.Refusal
+	if errors.As(context.Cause(t.held), &refusal) {
+		r.Code, r.Reason = refusal.Code, refusal.Public
 	}
-	end.LateMS = max(0, float64(cut.GoneAt.Sub(end.Deadline).Microseconds())/1000)
-	end.Cut, _ = json.Marshal(cut) // plain values: can't fail
-	t.log.Info("grant ended: account locked, backends gone", "code", end.Code, "late_ms", end.LateMS, "backends", len(cut.Outcomes))
-	return end, true
+	if now, err := t.cfg.Grants.Recall(ctx, t.grant.ID); err == nil && !now.Ended.IsZero() {
+		r.Code, r.Reason, r.Deadline = now.EndCode, now.EndReason, now.Ended
+	}
+	r.LateMS = max(0, float64(cut.GoneAt.Sub(r.Deadline).Microseconds())/1000)
+	r.Cut, _ = json.Marshal(cut) // plain values: can't fail
+	return r
 }
 
 // clean drops the account and writes the second part of the receipt.
@@ -309,10 +323,7 @@ func (t *tenure) clean(ctx context.Context, account protocol.Account, stop <-cha
 // lockUp is what a stopping node does with the account of a live grant: nobody gets in until Curfew is
 // back and adopts it. It leaves no receipt, for the grant has not ended.
 func (t *tenure) lockUp(ctx context.Context) {
-	t.mu.Lock()
-	account := t.account
-	t.over = true
-	t.mu.Unlock()
+	account := t.finish()
 	if account == nil {
 		return
 	}
