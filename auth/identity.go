@@ -29,5 +29,14 @@ func (id Identity) Same(other Identity) bool {
 	return id.Subject != "" && id.Key() == other.Key()
 }
 
+// Label names the person to people: the e-mail, or, where the provider verifies none, the key. Never the
+// display name, which at many providers everybody may choose for themselves.
+func (id Identity) Label() string {
+	if id.Email != "" {
+		return id.Email
+	}
+	return id.Key()
+}
+
 // InGroup reports whether the provider put this identity into the group.
 func (id Identity) InGroup(group string) bool { return slices.Contains(id.Groups, group) }

@@ -1,0 +1,263 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+var (
+	// ErrGone: the provider has withdrawn the login (or, once asked, vouches for somebody else). The
+	// person is disabled, deleted or signed out there.
+	ErrGone = errors.New("the provider no longer vouches for this login")
+	// ErrPending: nobody has confirmed the device login yet.
+	ErrPending = errors.New("the login is not confirmed yet")
+	// ErrSlowDown: the same, and the provider wants to be asked five seconds less often from now on.
+	ErrSlowDown = errors.New("the login is not confirmed yet, and the provider wants to be asked less often")
+	// ErrDenied: the person said no, or the provider did.
+	ErrDenied = errors.New("the login was refused")
+	// ErrExpired: the code was not used in time, or was used already.
+	ErrExpired = errors.New("the login has expired")
+	// ErrNoDevice: the issuer offers no device flow.
+	ErrNoDevice = errors.New("the issuer offers no device flow")
+
+	errNoIDToken = errors.New("the issuer sent no ID token")
+)
+
+// Pending is a code-flow login between AuthURL and Exchange. It is secret: who has it and the code, has
+// the login.
+type Pending struct {
+	State       string
+	Nonce       string
+	Verifier    string // PKCE
+	RedirectURI string
+}
+
+// Answer is what the browser brought back to the redirect URI.
+type Answer struct {
+	Code   string
+	State  string
+	Issuer string // RFC 9207's iss, if there was one
+}
+
+// AuthURL begins a login with authorization code and PKCE: the address to open in a browser, and what
+// Exchange needs later.
+func (p *Provider) AuthURL(ctx context.Context, redirectURI string) (string, Pending, error) {
+	_, d, err := p.discover(ctx)
+	if err != nil {
+		return "", Pending{}, err
+	}
+	pending := Pending{
+		State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), RedirectURI: redirectURI,
+	}
+	conf := d.oauth
+	conf.RedirectURL = redirectURI
+	return conf.AuthCodeURL(pending.State, oidc.Nonce(pending.Nonce), oauth2.S256ChallengeOption(pending.Verifier)),
+		pending, nil
+}
+
+// Exchange ends it: the identity, and the refresh token if the issuer gives any.
+func (p *Provider) Exchange(ctx context.Context, pending Pending, a Answer) (Identity, string, error) {
+	ctx, d, err := p.discover(ctx)
+	if err != nil {
+		return Identity{}, "", err
+	}
+	if pending.State == "" || subtle.ConstantTimeCompare([]byte(pending.State), []byte(a.State)) != 1 {
+		return Identity{}, "", fmt.Errorf("%w: the answer belongs to another login (state)", ErrDenied)
+	}
+	if a.Issuer != "" && a.Issuer != p.cfg.URL || a.Issuer == "" && d.names {
+		return Identity{}, "", fmt.Errorf("%w: the answer comes from another issuer", ErrDenied)
+	}
+	conf := d.oauth
+	conf.RedirectURL = pending.RedirectURI
+	tok, err := conf.Exchange(ctx, a.Code, oauth2.VerifierOption(pending.Verifier))
+	if err != nil {
+		return Identity{}, "", tokenError(err, ErrExpired)
+	}
+	id, err := p.identify(ctx, d, tok, pending.Nonce)
+	if err != nil {
+		return Identity{}, "", err
+	}
+	return id, tok.RefreshToken, nil
+}
+
+// Device is a device-flow login (RFC 8628). DeviceCode is secret; the rest is for the person to see.
+type Device struct {
+	DeviceCode              string
+	UserCode                string
+	VerificationURI         string
+	VerificationURIComplete string
+	Interval                time.Duration // least time between polls
+	Expires                 time.Time
+}
+
+// DeviceStart begins a device login.
+//
+// x/oauth2's own DeviceAuth neither heeds the context nor names a confidential client.
+func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
+	ctx, d, err := p.discover(ctx)
+	if err != nil {
+		return Device{}, err
+	}
+	if d.oauth.Endpoint.DeviceAuthURL == "" {
+		return Device{}, ErrNoDevice
+	}
+	form := url.Values{"client_id": {p.cfg.ClientID}, "scope": {strings.Join(p.cfg.Scopes, " ")}}
+	if p.cfg.ClientSecret != "" && d.oauth.Endpoint.AuthStyle == oauth2.AuthStyleInParams {
+		form.Set("client_secret", p.cfg.ClientSecret)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.oauth.Endpoint.DeviceAuthURL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return Device{}, err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if d.oauth.Endpoint.AuthStyle == oauth2.AuthStyleInHeader {
+		r.SetBasicAuth(url.QueryEscape(p.cfg.ClientID), url.QueryEscape(p.cfg.ClientSecret))
+	}
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return Device{}, fmt.Errorf("device flow: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		_, _ = io.Copy(io.Discard, resp.Body) // so that the connection can be used again
+		return Device{}, fmt.Errorf("device flow: the issuer answered %s", resp.Status)
+	}
+	var answer oauth2.DeviceAuthResponse
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return Device{}, fmt.Errorf("device flow: %w", err)
+	}
+	return device(answer)
+}
+
+func device(a oauth2.DeviceAuthResponse) (Device, error) {
+	if a.DeviceCode == "" || a.UserCode == "" || a.VerificationURI == "" {
+		return Device{}, errors.New("device flow: the issuer's answer is incomplete")
+	}
+	// The person is going to open it: no other scheme gets through to a browser.
+	for _, u := range []string{a.VerificationURI, a.VerificationURIComplete} {
+		if u == "" {
+			continue
+		}
+		if err := secure("verification_uri", u); err != nil {
+			return Device{}, err
+		}
+	}
+	d := Device{
+		DeviceCode: a.DeviceCode, UserCode: a.UserCode,
+		VerificationURI: a.VerificationURI, VerificationURIComplete: a.VerificationURIComplete,
+		Interval: time.Duration(a.Interval) * time.Second, Expires: a.Expiry,
+	}
+	if d.Interval <= 0 {
+		d.Interval = 5 * time.Second // RFC 8628 section 3.2
+	}
+	if d.Expires.IsZero() {
+		d.Expires = time.Now().Add(10 * time.Minute)
+	}
+	return d, nil
+}
+
+// DevicePoll asks once: ErrPending, ErrSlowDown, ErrDenied, ErrExpired, or the login.
+func (p *Provider) DevicePoll(ctx context.Context, dev Device) (Identity, string, error) {
+	ctx, d, err := p.discover(ctx)
+	if err != nil {
+		return Identity{}, "", err
+	}
+	// Exchange posts what it is told to the token endpoint, with this client's way to name itself.
+	// x/oauth2's DeviceAccessToken would poll by itself, and we poll as often as the person's CLI asks.
+	conf := d.oauth
+	tok, err := conf.Exchange(ctx, "",
+		oauth2.SetAuthURLParam("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+		oauth2.SetAuthURLParam("device_code", dev.DeviceCode))
+	if err != nil {
+		return Identity{}, "", tokenError(err, ErrExpired)
+	}
+	id, err := p.identify(ctx, d, tok, "")
+	if err != nil {
+		return Identity{}, "", err
+	}
+	return id, tok.RefreshToken, nil
+}
+
+// Refresh asks the provider whether it still vouches for prev, and for what the person is now. The
+// refresh token it returns replaces the one given, which may be void from here on: keep it whenever it is
+// not empty, even if there is an error too.
+//
+// ErrGone means that the provider said no; any other error, that it could not be asked.
+func (p *Provider) Refresh(ctx context.Context, refreshToken string, prev Identity) (Identity, string, error) {
+	ctx, d, err := p.discover(ctx)
+	if err != nil {
+		return Identity{}, "", err
+	}
+	conf := d.oauth
+	tok, err := conf.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
+	if err != nil {
+		return Identity{}, "", tokenError(err, ErrGone)
+	}
+	id, err := p.identify(ctx, d, tok, "")
+	if errors.Is(err, errNoIDToken) {
+		id, err = p.reidentify(ctx, d, tok, prev)
+	}
+	if err != nil {
+		return Identity{}, tok.RefreshToken, err
+	}
+	// Core 12.2: the same person, always.
+	if !id.Same(prev) {
+		return Identity{}, "", fmt.Errorf("%w: the refresh names another person", ErrGone)
+	}
+	// A refresh is no new authentication. An issuer that repeats no evidence has not withdrawn it.
+	if id.ACR == "" && id.AMR == nil && (id.AuthTime.IsZero() || id.AuthTime.Equal(prev.AuthTime)) {
+		id.ACR, id.AMR, id.AuthTime = prev.ACR, prev.AMR, prev.AuthTime
+	}
+	return id, tok.RefreshToken, nil
+}
+
+// reidentify is for issuers whose refreshes bring no ID token (Core 12.2 leaves it to them).
+func (p *Provider) reidentify(ctx context.Context, d *discovered, tok *oauth2.Token, prev Identity) (Identity, error) {
+	if d.op.UserInfoEndpoint() == "" {
+		return prev, nil
+	}
+	all := map[string]json.RawMessage{}
+	if err := p.userinfo(ctx, d, tok, prev.Subject, all); err != nil {
+		return Identity{}, err
+	}
+	id := Identity{Issuer: prev.Issuer, Subject: prev.Subject}
+	p.describe(&id, all)
+	return id, nil
+}
+
+// tokenError maps a token endpoint's refusal. invalidGrant is what invalid_grant means in this flow.
+// The issuer's own words stay out: they may quote what was sent.
+func tokenError(err, invalidGrant error) error {
+	var refused *oauth2.RetrieveError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.ErrorCode {
+	case "authorization_pending":
+		return ErrPending
+	case "slow_down":
+		return ErrSlowDown
+	case "access_denied":
+		return ErrDenied
+	case "expired_token":
+		return ErrExpired
+	case "invalid_grant":
+		return invalidGrant
+	case "":
+		return fmt.Errorf("the issuer answered %s", refused.Response.Status)
+	default:
+		return fmt.Errorf("the issuer refused: %q", refused.ErrorCode)
+	}
+}

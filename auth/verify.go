@@ -1,0 +1,195 @@
+package auth
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+// claims are those that go-oidc leaves to its caller. Providers are sloppy with types, so the ones that
+// vary are read by hand.
+type claims struct {
+	AZP           string          `json:"azp"`
+	ACR           string          `json:"acr"`
+	AMR           json.RawMessage `json:"amr"`
+	AuthTime      json.Number     `json:"auth_time"`
+	Email         string          `json:"email"`
+	EmailVerified json.RawMessage `json:"email_verified"`
+	Name          string          `json:"name"`
+}
+
+// identify verifies the ID token of a token response and reads the identity out of it. What the issuer
+// leaves out of its ID tokens (groups, often; the e-mail, sometimes) is asked at its userinfo endpoint.
+func (p *Provider) identify(ctx context.Context, d *discovered, tok *oauth2.Token, nonce string) (Identity, error) {
+	raw, ok := tok.Extra("id_token").(string)
+	if !ok || raw == "" {
+		return Identity{}, errNoIDToken
+	}
+	t, err := d.verifier.Verify(ctx, raw)
+	if err != nil {
+		return Identity{}, fmt.Errorf("ID token: %w", err)
+	}
+	var c claims
+	all := map[string]json.RawMessage{}
+	if err := errors.Join(t.Claims(&c), t.Claims(&all)); err != nil {
+		return Identity{}, fmt.Errorf("ID token: %w", err)
+	}
+	if err := p.verifyRest(t, c, nonce); err != nil {
+		return Identity{}, fmt.Errorf("ID token: %w", err)
+	}
+	if t.AccessTokenHash != "" {
+		if err := t.VerifyAccessToken(tok.AccessToken); err != nil {
+			return Identity{}, fmt.Errorf("ID token: %w", err)
+		}
+	}
+	id := Identity{Issuer: p.cfg.URL, Subject: t.Subject, ACR: c.ACR, AMR: stringsOf(c.AMR)}
+	if id.AuthTime, err = authTime(c.AuthTime); err != nil {
+		return Identity{}, fmt.Errorf("ID token: %w", err)
+	}
+	_, hasGroups := lookup(all, p.cfg.GroupsClaim)
+	_, hasEmail := all["email"]
+	if (!hasGroups || !hasEmail) && d.op.UserInfoEndpoint() != "" {
+		if err := p.userinfo(ctx, d, tok, t.Subject, all); err != nil {
+			return Identity{}, err
+		}
+	}
+	p.describe(&id, all)
+	return id, nil
+}
+
+// verifyRest does what go-oidc names as its caller's business.
+func (p *Provider) verifyRest(t *oidc.IDToken, c claims, nonce string) error {
+	if t.Subject == "" {
+		return errors.New("it names no subject")
+	}
+	if nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(nonce)) != 1 {
+		return errors.New("its nonce is not that of this login")
+	}
+	// Core 3.1.3.7: with several audiences it must say which of them asked for it, and that must be us.
+	if len(t.Audience) > 1 && c.AZP == "" {
+		return errors.New("it has several audiences and no azp")
+	}
+	if c.AZP != "" && c.AZP != p.cfg.ClientID {
+		return fmt.Errorf("it was made for the client %q (azp)", c.AZP)
+	}
+	if t.IssuedAt.After(time.Now().Add(skew)) {
+		return errors.New("it was issued in the future")
+	}
+	return nil
+}
+
+func authTime(n json.Number) (time.Time, error) {
+	if n == "" {
+		return time.Time{}, nil
+	}
+	sec, err := n.Float64()
+	if err != nil || sec <= 0 {
+		return time.Time{}, errors.New("auth_time is no time")
+	}
+	at := time.Unix(int64(sec), 0).UTC()
+	if at.After(time.Now().Add(skew)) {
+		return time.Time{}, errors.New("auth_time is in the future")
+	}
+	return at, nil
+}
+
+// userinfo adds to all the claims that it lacks. What the signed token says stands.
+func (p *Provider) userinfo(ctx context.Context, d *discovered, tok *oauth2.Token, subject string, all map[string]json.RawMessage) error {
+	info, err := d.op.UserInfo(ctx, oauth2.StaticTokenSource(tok))
+	if err != nil {
+		return fmt.Errorf("userinfo: %w", err)
+	}
+	// Core 5.3.2: a userinfo answer with another subject must not be used.
+	if info.Subject != subject {
+		return errors.New("userinfo: it is about another subject than the ID token")
+	}
+	more := map[string]json.RawMessage{}
+	if err := info.Claims(&more); err != nil {
+		return fmt.Errorf("userinfo: %w", err)
+	}
+	_, hadEmail := all["email"]
+	for name, value := range more {
+		// An address and its verification are one statement: never join halves of two documents.
+		if name == "email_verified" && hadEmail {
+			continue
+		}
+		if _, ok := all[name]; !ok {
+			all[name] = value
+		}
+	}
+	return nil
+}
+
+// describe fills in who the person is to readers and to the policy: e-mail, name, groups.
+func (p *Provider) describe(id *Identity, all map[string]json.RawMessage) {
+	id.Name = stringOf(all["name"])
+	if id.Name == "" {
+		id.Name = stringOf(all["preferred_username"])
+	}
+	if email := stringOf(all["email"]); email != "" && p.verified(all["email_verified"]) {
+		id.Email = email
+	} else if email != "" {
+		p.log.Warn("the issuer does not call this e-mail verified, it is left out", "subject", id.Subject)
+	}
+	if raw, ok := lookup(all, p.cfg.GroupsClaim); ok {
+		id.Groups = stringsOf(raw)
+		slices.Sort(id.Groups)
+		id.Groups = slices.Compact(id.Groups)
+	}
+}
+
+// verified reads email_verified, which some issuers send as a string.
+func (p *Provider) verified(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "true", `"true"`:
+		return true
+	case "":
+		return p.cfg.TrustEmail
+	default:
+		return false
+	}
+}
+
+// lookup finds a claim by its name, or, if there is none of that name, along its dots:
+// "realm_access.roles" is how Keycloak tells roles.
+func lookup(all map[string]json.RawMessage, path string) (json.RawMessage, bool) {
+	if raw, ok := all[path]; ok {
+		return raw, true
+	}
+	head, rest, ok := strings.Cut(path, ".")
+	if !ok {
+		return nil, false
+	}
+	inner := map[string]json.RawMessage{}
+	if json.Unmarshal(all[head], &inner) != nil {
+		return nil, false
+	}
+	return lookup(inner, rest)
+}
+
+func stringOf(raw json.RawMessage) string {
+	var s string
+	_ = json.Unmarshal(raw, &s) // what is no string is no name
+	return s
+}
+
+// stringsOf reads a list of strings, or the single string that some issuers send for a list of one.
+// Anything else is an empty list: it must never be taken for membership.
+func stringsOf(raw json.RawMessage) []string {
+	var list []string
+	if json.Unmarshal(raw, &list) == nil {
+		return slices.DeleteFunc(list, func(s string) bool { return s == "" })
+	}
+	if s := stringOf(raw); s != "" {
+		return []string{s}
+	}
+	return nil
+}
