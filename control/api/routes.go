@@ -1,0 +1,212 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/curfewdb/curfew/policy"
+)
+
+type (
+	none        struct{}
+	body[T any] struct{ Body T }
+	byID        struct {
+		ID string `path:"id" maxLength:"64"`
+	}
+	byIDWith[T any] struct {
+		ID   string `path:"id" maxLength:"64"`
+		Body T
+	}
+)
+
+func reply[T any](v T, err error) (*body[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[T]{Body: v}, nil
+}
+
+func (s *server) loginRoutes() {
+	unlocked := map[string]any{open: true}
+	register(s, huma.Operation{
+		OperationID: "login-start", Method: http.MethodPost, Path: "/v1/login/start", Metadata: unlocked,
+		Summary: "Begin a login", Tags: []string{"login"},
+	}, func(ctx context.Context, c *call, in *body[LoginStart]) (*body[LoginStarted], error) {
+		return reply(s.Logins.Start(ctx, in.Body, c.from))
+	})
+	type finished struct {
+		Status int
+		Body   LoggedIn
+	}
+	register(s, huma.Operation{
+		OperationID: "login-finish", Method: http.MethodPost, Path: "/v1/login/finish", Metadata: unlocked,
+		Summary: "End a login", Tags: []string{"login"},
+		Description: "Answers 202 with pending while a device login is not finished.",
+	}, func(ctx context.Context, c *call, in *body[LoginFinish]) (*finished, error) {
+		l, err := s.Logins.Finish(ctx, in.Body, c.from)
+		if err != nil {
+			p := s.explain(ctx, err)
+			if p.Status < http.StatusInternalServerError {
+				s.failed(c.from)
+			}
+			return nil, p
+		}
+		if l.Pending {
+			return &finished{Status: http.StatusAccepted, Body: l}, nil
+		}
+		return &finished{Status: http.StatusOK, Body: l}, nil
+	})
+	register(s, huma.Operation{
+		OperationID: "logout", Method: http.MethodPost, Path: "/v1/logout",
+		Summary: "End this login", Tags: []string{"login"},
+	}, func(ctx context.Context, c *call, _ *none) (*none, error) {
+		return nil, s.Logins.Logout(ctx, c.token)
+	})
+	register(s, huma.Operation{
+		OperationID: "whoami", Method: http.MethodGet, Path: "/v1/whoami",
+		Summary: "Who is logged in", Tags: []string{"login"},
+	}, func(_ context.Context, c *call, _ *none) (*body[Person], error) {
+		return reply(ShowPerson(c.who), nil)
+	})
+}
+
+func (s *server) requestRoutes() {
+	tags := []string{"requests"}
+	register(s, huma.Operation{
+		OperationID: "targets", Method: http.MethodGet, Path: "/v1/targets",
+		Summary: "What this person may ask for", Tags: tags,
+	}, func(ctx context.Context, c *call, _ *none) (*body[[]Target], error) {
+		ts, err := s.Requests.Targets(ctx, c.who)
+		return reply(showAll(ts, func(t Target) Target { return t }), err)
+	})
+	register(s, huma.Operation{
+		OperationID: "ask", Method: http.MethodPost, Path: "/v1/requests", DefaultStatus: http.StatusCreated,
+		Summary: "Ask for access", Tags: tags,
+	}, func(ctx context.Context, c *call, in *body[Ask]) (*body[Request], error) {
+		return replyRequest(s.Requests.Ask(ctx, c.who, in.Body))
+	})
+	register(s, huma.Operation{
+		OperationID: "requests", Method: http.MethodGet, Path: "/v1/requests",
+		Summary: "One's own requests, and those one may decide or read about", Tags: tags,
+	}, func(ctx context.Context, c *call, in *struct {
+		Status string `query:"status" enum:"open,approved,denied,lapsed,cancelled"`
+		Target string `query:"target" maxLength:"128"`
+		Mine   bool   `query:"mine"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	}) (*body[[]Request], error) {
+		rs, err := s.Requests.Requests(ctx, c.who, RequestFilter{Status: in.Status, Target: in.Target, Mine: in.Mine, Limit: in.Limit})
+		return reply(showAll(rs, showRequest), err)
+	})
+	register(s, huma.Operation{
+		OperationID: "request", Method: http.MethodGet, Path: "/v1/requests/{id}",
+		Summary: "One request; with wait, when it is no longer open", Tags: tags,
+	}, func(ctx context.Context, c *call, in *struct {
+		byID
+		Wait string `query:"wait" pattern:"^[0-9]{1,5}(ms|s|m)$" patternDescription:"a duration like 30s" doc:"At most 1m"`
+	}) (*body[Request], error) {
+		return replyRequest(s.waitFor(ctx, c, in.ID, in.Wait))
+	})
+	for _, verdict := range []struct {
+		name    string
+		approve bool
+	}{{"approve", true}, {"deny", false}} {
+		register(s, huma.Operation{
+			OperationID: verdict.name, Method: http.MethodPost, Path: "/v1/requests/{id}/" + verdict.name,
+			Summary: verdict.name + " a request", Tags: tags,
+		}, func(ctx context.Context, c *call, in *byIDWith[Comment]) (*body[Request], error) {
+			return replyRequest(s.Requests.Decide(ctx, c.who, in.ID, verdict.approve, in.Body.Comment))
+		})
+	}
+	register(s, huma.Operation{
+		OperationID: "cancel", Method: http.MethodPost, Path: "/v1/requests/{id}/cancel",
+		Summary: "Withdraw one's own request", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byID) (*body[Request], error) {
+		return replyRequest(s.Requests.CancelRequest(ctx, c.who, in.ID))
+	})
+}
+
+// waitFor answers when the request is not open any more, or after wait with the request as it is.
+func (s *server) waitFor(ctx context.Context, c *call, id, wait string) (policy.Request, error) {
+	r, err := s.Requests.Request(ctx, c.who, id)
+	if err != nil || wait == "" || r.Status != policy.Open {
+		return r, err
+	}
+	d, err := time.ParseDuration(wait)
+	if err != nil {
+		return r, NewProblem(CodeInvalid, "wait must be a duration like 30s", "").Because(err)
+	}
+	patience, stop := context.WithTimeout(ctx, min(d, maxWait))
+	defer stop()
+	r, err = s.Requests.Wait(patience, c.who, id)
+	if err != nil && errors.Is(patience.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+		return s.Requests.Request(ctx, c.who, id)
+	}
+	return r, err
+}
+
+func replyRequest(r policy.Request, err error) (*body[Request], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[Request]{Body: showRequest(r)}, nil
+}
+
+func (s *server) grantRoutes() {
+	tags := []string{"grants"}
+	show := func(g policy.Grant, err error) (*body[Grant], error) {
+		if err != nil {
+			return nil, err
+		}
+		return reply(showGrant(g, s.Now()), nil)
+	}
+	register(s, huma.Operation{
+		OperationID: "grants", Method: http.MethodGet, Path: "/v1/grants",
+		Summary: "One's own grants, and those one may revoke or read about", Tags: tags,
+	}, func(ctx context.Context, c *call, in *struct {
+		Active bool   `query:"active" doc:"Only those that may be used now"`
+		Target string `query:"target" maxLength:"128"`
+		Mine   bool   `query:"mine"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	}) (*body[[]Grant], error) {
+		gs, err := s.Grants.Grants(ctx, c.who, GrantFilter{Active: in.Active, Target: in.Target, Mine: in.Mine, Limit: in.Limit})
+		now := s.Now()
+		return reply(showAll(gs, func(g policy.Grant) Grant { return showGrant(g, now) }), err)
+	})
+	register(s, huma.Operation{
+		OperationID: "grant", Method: http.MethodGet, Path: "/v1/grants/{id}",
+		Summary: "One grant, with its receipt once it was cut off", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byID) (*body[Grant], error) {
+		g, err := s.Grants.Grant(ctx, c.who, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		out := showGrant(g, s.Now())
+		if out.Receipt, err = s.Grants.Receipt(ctx, g.ID); err != nil {
+			return nil, err
+		}
+		return reply(out, nil)
+	})
+	register(s, huma.Operation{
+		OperationID: "password", Method: http.MethodPost, Path: "/v1/grants/{id}/password",
+		Summary:     "Make a new grant password, and what a stock client needs beside it",
+		Description: "Voids the old password for new logins.", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byID) (*body[Credentials], error) {
+		return reply(s.Grants.Password(ctx, c.who, in.ID))
+	})
+	register(s, huma.Operation{
+		OperationID: "release", Method: http.MethodPost, Path: "/v1/grants/{id}/release",
+		Summary: "The task is done: end one's own grant now", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byID) (*body[Grant], error) {
+		return show(s.Grants.Release(ctx, c.who, in.ID))
+	})
+	register(s, huma.Operation{
+		OperationID: "revoke", Method: http.MethodPost, Path: "/v1/grants/{id}/revoke",
+		Summary: "End a grant now", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byIDWith[Comment]) (*body[Grant], error) {
+		return show(s.Grants.Revoke(ctx, c.who, in.ID, in.Body.Comment))
+	})
+}

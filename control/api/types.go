@@ -1,0 +1,269 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Duration is a length of time that reads "30m" or "1h30m" in JSON.
+type Duration time.Duration
+
+// String gives the shortest form: no "0s" after minutes, no "0m" after hours.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return errors.New(`expected a duration like "30m" or "1h30m"`)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Schema tells the OpenAPI document, and the check of request bodies, what a duration looks like.
+func (Duration) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeString, Examples: []any{"30m"},
+		Pattern:            `^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$`,
+		PatternDescription: `a duration like "30m" or "1h30m"`,
+	}
+	s.PrecomputeMessages()
+	return s
+}
+
+// Person is a verified identity as the API shows it.
+type Person struct {
+	Issuer   string    `json:"issuer"`
+	Subject  string    `json:"subject"`
+	Email    string    `json:"email"`
+	Name     string    `json:"name,omitempty"`
+	Groups   []string  `json:"groups,omitempty"`
+	ACR      string    `json:"acr,omitempty" doc:"Authentication context class, as the provider asserted it"`
+	AMR      []string  `json:"amr,omitempty" doc:"Authentication methods, as the provider asserted them"`
+	AuthTime time.Time `json:"auth_time,omitzero" doc:"When the provider last saw the person prove themselves"`
+}
+
+// LoginStart begins a login.
+type LoginStart struct {
+	Issuer      string `json:"issuer,omitempty" maxLength:"512" doc:"Issuer URL; may be left out when the server knows one only"`
+	Flow        string `json:"flow" enum:"code,device" doc:"code: in a browser on this machine; device: with a code to type elsewhere"`
+	RedirectURI string `json:"redirect_uri,omitempty" maxLength:"512" doc:"Flow code: http://127.0.0.1:<port>/callback"`
+}
+
+// LoginStarted says where the person goes on.
+type LoginStarted struct {
+	Login                   string    `json:"login" doc:"Handle of this login, for login/finish"`
+	AuthURL                 string    `json:"auth_url,omitempty" doc:"Flow code: the page to open"`
+	State                   string    `json:"state,omitempty" doc:"Flow code: what the callback must carry"`
+	UserCode                string    `json:"user_code,omitempty" doc:"Flow device: the code to type"`
+	VerificationURI         string    `json:"verification_uri,omitempty" doc:"Flow device: the page to open"`
+	VerificationURIComplete string    `json:"verification_uri_complete,omitempty" doc:"Flow device: the same with the code in it"`
+	Interval                Duration  `json:"interval,omitempty" doc:"Flow device: how long to wait between calls of login/finish"`
+	Expires                 time.Time `json:"expires"`
+}
+
+// LoginFinish ends a login; for the device flow it is called until it no longer answers pending.
+type LoginFinish struct {
+	Login string `json:"login" minLength:"1" maxLength:"256"`
+	Code  string `json:"code,omitempty" maxLength:"4096" doc:"Flow code: from the callback"`
+	State string `json:"state,omitempty" maxLength:"512" doc:"Flow code: from the callback"`
+}
+
+// LoggedIn is the answer to login/finish. The token is shown here and never again.
+type LoggedIn struct {
+	Pending bool      `json:"pending,omitempty" doc:"With status 202: the person has not finished; ask again after the interval"`
+	Token   string    `json:"token,omitempty" doc:"Curfew session token"`
+	Expires time.Time `json:"expires,omitzero"`
+	Person  *Person   `json:"person,omitempty"`
+}
+
+// Target is a database server that the person may ask for, and what for.
+type Target struct {
+	Name   string        `json:"name"`
+	Engine string        `json:"engine,omitempty"`
+	Levels []TargetLevel `json:"levels"`
+}
+
+// TargetLevel is one access level on a target and its terms.
+type TargetLevel struct {
+	Name      string   `json:"name"`
+	Longest   Duration `json:"longest" doc:"The longest grant there is"`
+	Approvals int      `json:"approvals" doc:"How many people must agree"`
+	Approvers string   `json:"approvers,omitempty" doc:"Who they may be, in words"`
+	Reason    bool     `json:"reason" doc:"A reason is required"`
+	Rule      string   `json:"rule,omitempty"`
+}
+
+// Ask is a new request.
+type Ask struct {
+	Target   string    `json:"target" minLength:"1" maxLength:"128"`
+	Level    string    `json:"level" minLength:"1" maxLength:"128"`
+	Duration Duration  `json:"duration" doc:"How long the grant is to last"`
+	Start    time.Time `json:"start,omitzero" doc:"When it is to begin; left out: when it is approved"`
+	Reason   string    `json:"reason,omitempty" maxLength:"2000" doc:"What for; approvers and auditors read it"`
+}
+
+// Request is somebody's wish for access, and what was said to it.
+type Request struct {
+	ID        string     `json:"id"`
+	Person    Person     `json:"person"`
+	Target    string     `json:"target"`
+	Level     string     `json:"level"`
+	Duration  Duration   `json:"duration"`
+	Start     time.Time  `json:"start,omitzero"`
+	Reason    string     `json:"reason"`
+	Created   time.Time  `json:"created"`
+	Lapses    time.Time  `json:"lapses" doc:"Undecided by then, it lapses"`
+	Rule      string     `json:"rule"`
+	Policy    string     `json:"policy" doc:"Hash of the policy it was judged by"`
+	Needed    int        `json:"needed" doc:"How many people must agree"`
+	Approvers string     `json:"approvers,omitempty" doc:"Who they may be, in words"`
+	Status    string     `json:"status" enum:"open,approved,denied,lapsed,cancelled"`
+	Decisions []Decision `json:"decisions,omitempty"`
+	Grant     string     `json:"grant,omitempty" doc:"Once approved"`
+	Ended     time.Time  `json:"ended,omitzero"`
+}
+
+// Decision is one person's word on a request.
+type Decision struct {
+	Person  Person    `json:"person"`
+	Approve bool      `json:"approve"`
+	Comment string    `json:"comment,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Comment goes with an approval, a denial or a revocation.
+type Comment struct {
+	Comment string `json:"comment,omitempty" maxLength:"2000"`
+}
+
+// Status of a grant.
+const (
+	GrantScheduled = "scheduled" // its start is still to come
+	GrantActive    = "active"
+	GrantEnded     = "ended"
+)
+
+// Grant is what an approved request became.
+type Grant struct {
+	ID        string    `json:"id"`
+	Request   string    `json:"request"`
+	Person    Person    `json:"person"`
+	Target    string    `json:"target"`
+	Level     string    `json:"level"`
+	Policy    string    `json:"policy"`
+	Approvers []string  `json:"approvers,omitempty"`
+	Start     time.Time `json:"start"`
+	End       time.Time `json:"end"`
+	Status    string    `json:"status" enum:"scheduled,active,ended"`
+	Ended     time.Time `json:"ended,omitzero"`
+	EndCode   string    `json:"end_code,omitempty" doc:"expired, revoked, released, foreign"`
+	EndReason string    `json:"end_reason,omitempty"`
+	EndedBy   string    `json:"ended_by,omitempty"`
+	Receipt   *Receipt  `json:"receipt,omitempty" doc:"How it was cut off, once it was; only when one grant is asked for"`
+}
+
+// Receipt is the proof that a grant ended at the database, in two parts, as the ledger has them.
+type Receipt struct {
+	Account  string          `json:"account"`
+	Code     string          `json:"code"`
+	Reason   string          `json:"reason"`
+	Deadline time.Time       `json:"deadline"`
+	LateMS   float64         `json:"late_ms" doc:"From the deadline until no backend was left"`
+	Cut      json.RawMessage `json:"cut" doc:"What was in flight and what became of it; sessions left"`
+	Clean    json.RawMessage `json:"clean,omitempty" doc:"What the person left behind, and the proof that the account is gone; absent while cleaning goes on"`
+}
+
+// Credentials is what a stock client needs to connect under a grant. The password is shown once;
+// asking again makes a new one and voids the old one for new logins.
+type Credentials struct {
+	Grant    string    `json:"grant"`
+	Target   string    `json:"target"`
+	Engine   string    `json:"engine"`
+	Host     string    `json:"host"`
+	Port     int       `json:"port"`
+	Database string    `json:"database"`
+	User     string    `json:"user"`
+	Password string    `json:"password"`
+	SSLMode  string    `json:"sslmode" doc:"In libpq's words"`
+	CA       string    `json:"ca,omitempty" doc:"PEM of the CA that vouches for the listener, when the system's would not"`
+	End      time.Time `json:"end"`
+}
+
+// Session is one client connection under a grant.
+type Session struct {
+	ID          string    `json:"id"`
+	Grant       string    `json:"grant"`
+	Target      string    `json:"target"`
+	Level       string    `json:"level"`
+	Person      Person    `json:"person"`
+	Account     string    `json:"account"`
+	Node        string    `json:"node"`
+	Client      string    `json:"client"`
+	Began       time.Time `json:"began"`
+	Ended       time.Time `json:"ended,omitzero"`
+	Statements  uint64    `json:"statements,omitempty"`
+	EndCode     string    `json:"end_code,omitempty"`
+	EndReason   string    `json:"end_reason,omitempty"`
+	Fate        string    `json:"fate,omitempty" doc:"What became of the transaction in flight"`
+	Interrupted bool      `json:"interrupted,omitempty" doc:"Healed after a crash"`
+	Events      uint64    `json:"events,omitempty" doc:"Leaves of the sealed recording"`
+	Root        string    `json:"root,omitempty" doc:"Merkle root of the sealed recording, hex"`
+}
+
+// Scope selects what an export holds. Empty fields select everything that the person may read.
+type Scope struct {
+	Session string    `json:"session,omitempty"`
+	Grant   string    `json:"grant,omitempty"`
+	Target  string    `json:"target,omitempty"`
+	From    time.Time `json:"from,omitzero"`
+	To      time.Time `json:"to,omitzero"`
+}
+
+// RequestFilter selects requests.
+type RequestFilter struct {
+	Status string `json:"status,omitempty"`
+	Target string `json:"target,omitempty"`
+	Mine   bool   `json:"mine,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+}
+
+// GrantFilter selects grants.
+type GrantFilter struct {
+	Active bool   `json:"active,omitempty"` // only those that may be used now
+	Target string `json:"target,omitempty"`
+	Mine   bool   `json:"mine,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+}
+
+// SessionFilter selects sessions.
+type SessionFilter struct {
+	Grant  string `json:"grant,omitempty"`
+	Target string `json:"target,omitempty"`
+	Open   bool   `json:"open,omitempty"`
+	Mine   bool   `json:"mine,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+}
+
+// Formats of an export.
+const (
+	FormatBundle = "bundle" // .tar.zst, for curfew verify
+	FormatJSONL  = "jsonl"  // one JSON object a line, for people and SIEMs
+)
