@@ -99,8 +99,9 @@ type (
 	}
 	RequestEnded struct {
 		Request string `json:"request"`
-		Status  string `json:"status"`       // approved, denied, lapsed, cancelled
-		By      string `json:"by,omitempty"` // e-mail, or "curfew"
+		Status  string `json:"status"`           // approved, denied, lapsed, cancelled
+		By      string `json:"by,omitempty"`     // e-mail, or "curfew"
+		Reason  string `json:"reason,omitempty"` // in words, when Curfew itself ended it
 	}
 	GrantCreated struct {
 		Grant   string    `json:"grant"`

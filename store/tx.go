@@ -1,0 +1,280 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+var errReadOnly = errors.New("a View changes nothing")
+
+// Tx is one transaction: Update's, or View's which only reads. It is dead when the function it was
+// given to returns.
+type Tx struct {
+	ctx    context.Context
+	sql    *sql.Tx
+	s      *Store
+	now    time.Time
+	writes bool
+	tree   ledger.Tree // grows with Append
+	base   int64       // the tree's size when the transaction began
+	after  func()      // run once it is committed, before the next Update
+}
+
+// Update runs fn in a transaction that is committed if fn returns nil. The entries that fn appends
+// and a new signed checkpoint over them are committed with whatever fn changed. Updates run one after
+// another; fn must not call Update itself, nor wait for anything but tx.
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+	select {
+	case <-s.turn:
+		defer func() { s.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("store: %w", context.Cause(ctx))
+	}
+	sqlTx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	defer sqlTx.Rollback() // after a commit it does nothing
+
+	tx := &Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now(), writes: true}
+	if err := s.settle(tx); err != nil {
+		return err
+	}
+	tx.tree, tx.base = s.tree.Clone(), s.tree.Size()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.sign(); err != nil {
+		return err
+	}
+	if err := sqlTx.Commit(); err != nil {
+		s.pending = &tx.tree
+		return fmt.Errorf("store: commit: %w", err)
+	}
+	s.tree = tx.tree
+	if tx.after != nil {
+		tx.after()
+	}
+	return nil
+}
+
+// settle makes sure that the file still ends where this process wrote last, and finds out what became
+// of a commit that was reported as failed.
+func (s *Store) settle(tx *Tx) error {
+	h, err := tx.head()
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	switch {
+	case s.pending != nil && h.is(*s.pending):
+		s.tree = *s.pending
+	case !h.is(s.tree):
+		return fmt.Errorf("%w: its ledger ends at %d entries, %d were written", ErrTampered, h.size, s.tree.Size())
+	}
+	s.pending = nil
+	return nil
+}
+
+// View runs fn on a snapshot that only reads.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	sqlTx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	defer sqlTx.Rollback() // nothing to keep
+	return fn(&Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now()})
+}
+
+// Now is the one time of this transaction: of its entries and of whatever it decides.
+func (tx *Tx) Now() time.Time { return tx.now }
+
+// Append puts an entry on the ledger; data is the struct that package ledger names beside the type.
+func (tx *Tx) Append(typ string, data any) error {
+	if !tx.writes {
+		return errReadOnly
+	}
+	e, err := ledger.NewEntry(tx.tree.Size(), tx.now, typ, data)
+	if err != nil {
+		return err
+	}
+	line, err := ledger.Encode(e)
+	if err != nil {
+		return err
+	}
+	if err := tx.exec(`INSERT INTO entries (n, line) VALUES (?, ?)`, e.Index, line); err != nil {
+		return err
+	}
+	tx.tree.Append(ledger.LeafHash(line))
+	return nil
+}
+
+// sign writes the checkpoint over what was appended, and the high-water mark of time.
+func (tx *Tx) sign() error {
+	if err := tx.setMeta(metaHigh, strconv.FormatInt(tx.now.UnixNano(), 10)); err != nil {
+		return err
+	}
+	if tx.tree.Size() == tx.base {
+		return nil
+	}
+	root := tx.tree.Root()
+	msg, err := tx.s.signer.Sign(ledger.Checkpoint{
+		Origin: ledger.Origin(tx.s.installation), Size: tx.tree.Size(), Root: root,
+	})
+	if err != nil {
+		return fmt.Errorf("sign checkpoint: %w", err)
+	}
+	return tx.exec(`INSERT INTO head (one, size, root, checkpoint) VALUES (1, ?, ?, ?)
+		ON CONFLICT (one) DO UPDATE SET size = excluded.size, root = excluded.root, checkpoint = excluded.checkpoint`,
+		tx.tree.Size(), root.String(), msg)
+}
+
+type head struct {
+	size       int64
+	root       string
+	checkpoint []byte
+}
+
+func (h head) is(t ledger.Tree) bool {
+	return h.size == t.Size() && (h.size == 0 || h.root == t.Root().String())
+}
+
+func (tx *Tx) head() (h head, err error) {
+	err = tx.row(`SELECT size, root, checkpoint FROM head`).Scan(&h.size, &h.root, &h.checkpoint)
+	return h, found(err, "checkpoint")
+}
+
+func (tx *Tx) entries(from int64, fn func(line []byte) error) error {
+	rows, err := tx.sql.QueryContext(tx.ctx, `SELECT line FROM entries WHERE n >= ? ORDER BY n`, from)
+	if err != nil {
+		return fmt.Errorf("store: entries: %w", err)
+	}
+	defer rows.Close()
+	var line sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&line); err != nil {
+			return fmt.Errorf("store: entries: %w", err)
+		}
+		if err := fn(line); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("store: entries: %w", err)
+	}
+	return nil
+}
+
+// Names of the rows of meta.
+const (
+	metaInstallation = "installation"
+	metaHigh         = "high" // high-water mark of time, nanoseconds since 1970
+)
+
+func (tx *Tx) meta(name string) (value string, err error) {
+	err = tx.row(`SELECT value FROM meta WHERE name = ?`, name).Scan(&value)
+	return value, found(err, name)
+}
+
+func (tx *Tx) setMeta(name, value string) error {
+	return tx.exec(`INSERT INTO meta (name, value) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+}
+
+func (tx *Tx) row(query string, args ...any) *sql.Row {
+	return tx.sql.QueryRowContext(tx.ctx, query, args...)
+}
+
+func (tx *Tx) exec(query string, args ...any) error {
+	if !tx.writes {
+		return errReadOnly
+	}
+	if _, err := tx.sql.ExecContext(tx.ctx, query, args...); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+// found turns the driver's word for an absent row into ErrNotFound.
+func found(err error, what string) error {
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("%s: %w", what, ErrNotFound)
+	case err != nil:
+		return fmt.Errorf("store: %s: %w", what, err)
+	}
+	return nil
+}
+
+// doc reads the one JSON value of a query's row.
+func doc[T any](tx *Tx, what, query string, args ...any) (v T, err error) {
+	var raw []byte
+	if err := found(tx.row(query, args...).Scan(&raw), what); err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, fmt.Errorf("store: %s: %w", what, err)
+	}
+	return v, nil
+}
+
+// docs reads the JSON values of all rows.
+func docs[T any](tx *Tx, what, query string, args ...any) ([]T, error) {
+	rows, err := tx.sql.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("store: %s: %w", what, err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var raw sql.RawBytes
+		if err := rows.Scan(&raw); err != nil {
+			return nil, fmt.Errorf("store: %s: %w", what, err)
+		}
+		var v T
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return nil, fmt.Errorf("store: %s: %w", what, err)
+		}
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("store: %s: %w", what, err)
+	}
+	return all, nil
+}
+
+// where builds the conditions of a filter; values go in as arguments only.
+type where struct {
+	sql  string
+	args []any
+}
+
+func (w *where) and(condition string, args ...any) {
+	if w.sql == "" {
+		w.sql = " WHERE " + condition
+	} else {
+		w.sql += " AND " + condition
+	}
+	w.args = append(w.args, args...)
+}
+
+func (w *where) limit(order string, n int) string {
+	s := w.sql + " ORDER BY " + order
+	if n > 0 {
+		s += " LIMIT " + strconv.Itoa(n)
+	}
+	return s
+}
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
