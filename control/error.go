@@ -10,13 +10,13 @@ import (
 
 // Codes of an Error: the closed set that the API and the CLI know.
 const (
-	CodeNotFound    = "not_found"   // it doesn't exist, or the asker may not know that it does
-	CodeForbidden   = "forbidden"   // the asker sees it and may not do this to it
-	CodeInvalid     = "invalid"     // the question makes no sense, whoever asks
-	CodeConflict    = "conflict"    // it is too late for that, or it has been done
-	CodePolicy      = "policy"      // no rule allows it
-	CodeLogin       = "login"       // the asker is not logged in, or no longer
-	CodeUnavailable = "unavailable" // the store or the identity provider can't be used now
+	CodeNotFound        = "not_found"       // it doesn't exist, or the asker may not know that it does
+	CodeForbidden       = "forbidden"       // the asker sees it and may not do this to it
+	CodeInvalid         = "invalid"         // the question makes no sense, whoever asks
+	CodeConflict        = "conflict"        // it is too late for that, or it has been done
+	CodePolicy          = "policy"          // no rule allows it
+	CodeUnauthenticated = "unauthenticated" // the asker is not logged in, or no longer
+	CodeUnavailable     = "unavailable"     // the store or the identity provider can't be used now
 )
 
 // Error is what the desk answers when it refuses. Public and Next are for the asker's eyes; Err is for the

@@ -79,11 +79,11 @@ func (p *Policy) MayRevoke(who auth.Identity, r Request) bool {
 // MaySee reports whether who may know of a request and of the grant it became.
 func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(who, r) }
 
-// Stands reports whether an open request is still good under this policy: it is allowed, by a rule that
-// wants the same approvals. If not it must be asked again, because what people have decided so far was
-// decided under other terms.
-func (p *Policy) Stands(r Request, now time.Time) bool {
-	v := p.Judge(r.Identity, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason}, now)
+// Stands reports whether an open request is still good under this policy and for who its requester is by
+// now: it is allowed, by a rule that wants the same approvals. If not it must be asked again, because what
+// people have decided so far was decided under other terms.
+func (p *Policy) Stands(who auth.Identity, r Request, now time.Time) bool {
+	v := p.Judge(who, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason}, now)
 	return v.Allowed && v.Rule.Approvals.equal(r.Approvals)
 }
 

@@ -35,6 +35,7 @@ type Request struct {
 	Decisions []Decision    `json:"decisions,omitempty"`
 	Grant     string        `json:"grant,omitempty"` // once approved
 	Ended     time.Time     `json:"ended,omitzero"`
+	EndReason string        `json:"end_reason,omitempty"` // set when Curfew itself ended it
 }
 
 // Decision is one person's word on a request.

@@ -1,0 +1,256 @@
+package control
+
+import (
+	"context"
+
+	"github.com/curfewdb/curfew/auth"
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/recorder/ledger"
+	"github.com/curfewdb/curfew/store"
+)
+
+// RequestFilter selects requests; empty fields select all that one may see.
+type RequestFilter struct {
+	Status policy.Status
+	By     string // auth.Identity.Key of the requester
+	Target string
+	Mine   bool // the asker's own
+	Decide bool // open ones that the asker may decide on now
+	Limit  int  // 0 = no limit
+}
+
+// GrantFilter selects grants.
+type GrantFilter struct {
+	Live   bool // not ended: active or still to begin
+	Active bool // may be used now
+	By     string
+	Target string
+	Mine   bool
+	Limit  int
+}
+
+// SessionFilter selects sessions.
+type SessionFilter struct {
+	Grant  string
+	By     string
+	Target string
+	Open   bool
+	Mine   bool
+	Limit  int
+}
+
+// Session is one client connection under a grant, as the store keeps it.
+type Session = store.Session
+
+// mine narrows by to who's own; no is true when nothing can be left.
+func mine(who auth.Identity, by string, only bool) (key string, no bool) {
+	if !only {
+		return by, false
+	}
+	return who.Key(), by != "" && by != who.Key()
+}
+
+// Requests lists the requests that who may see, newest first.
+func (d *Desk) Requests(ctx context.Context, who auth.Identity, f RequestFilter) ([]policy.Request, error) {
+	if err := nobody(who); err != nil {
+		return nil, err
+	}
+	by, no := mine(who, f.By, f.Mine)
+	if no {
+		return nil, nil
+	}
+	if f.Decide && f.Status == "" {
+		f.Status = policy.Open
+	}
+	p := d.Policy()
+	var seen []policy.Request
+	err := d.store.View(ctx, func(tx *store.Tx) error {
+		all, err := tx.Requests(store.RequestFilter{Status: f.Status, By: by, Target: f.Target, Limit: unlessHidden(f.Limit, !f.Decide && by == who.Key())})
+		for _, r := range all {
+			if p.MaySee(who, r) && (!f.Decide || p.MayDecide(who, r, true) == nil) {
+				if seen = append(seen, r); len(seen) == f.Limit {
+					break
+				}
+			}
+		}
+		return err
+	})
+	return seen, failed(err, "request", "")
+}
+
+// unlessHidden is a limit that the store may apply: none if what it finds is sifted afterwards.
+func unlessHidden(limit int, all bool) int {
+	if all {
+		return limit
+	}
+	return 0
+}
+
+// Request gives one request that who may see.
+func (d *Desk) Request(ctx context.Context, who auth.Identity, id string) (r policy.Request, err error) {
+	if err := nobody(who); err != nil {
+		return r, err
+	}
+	err = d.store.View(ctx, func(tx *store.Tx) error {
+		r, err = visible(tx, d.Policy(), who, id)
+		return err
+	})
+	return r, failed(err, "request", id)
+}
+
+// Wait gives a request as soon as it is not open any more, or as it stands when ctx ends.
+func (d *Desk) Wait(ctx context.Context, who auth.Identity, id string) (policy.Request, error) {
+	for {
+		d.mu.Lock()
+		changed := d.changed // taken before the look, so that no change falls between
+		d.mu.Unlock()
+		r, err := d.Request(ctx, who, id)
+		if err != nil || r.Status != policy.Open {
+			return r, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return r, nil
+		}
+		if ctx.Err() != nil {
+			return r, nil
+		}
+	}
+}
+
+// Grants lists the grants that who may see, newest first.
+func (d *Desk) Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]policy.Grant, error) {
+	if err := nobody(who); err != nil {
+		return nil, err
+	}
+	by, no := mine(who, f.By, f.Mine)
+	if no {
+		return nil, nil
+	}
+	p, live := d.Policy(), f.Live || f.Active
+	var seen []policy.Grant
+	err := d.store.View(ctx, func(tx *store.Tx) error {
+		all, err := tx.Grants(store.GrantFilter{Live: live, By: by, Target: f.Target, Limit: unlessHidden(f.Limit, !live && by == who.Key())})
+		if err != nil {
+			return err
+		}
+		for _, g := range all {
+			if l, ok := d.alive(g.ID); ok {
+				g = l.grant
+			}
+			if (live && !g.Ended.IsZero()) || (f.Active && !g.Active(tx.Now())) {
+				continue
+			}
+			if !g.Identity.Same(who) {
+				r, err := tx.Request(g.Request)
+				if err != nil {
+					return err
+				}
+				if !p.MaySee(who, r) {
+					continue
+				}
+			}
+			if seen = append(seen, g); len(seen) == f.Limit {
+				break
+			}
+		}
+		return nil
+	})
+	return seen, failed(err, "grant", "")
+}
+
+// Grant gives one grant that who may see.
+func (d *Desk) Grant(ctx context.Context, who auth.Identity, id string) (policy.Grant, error) {
+	g, _, err := d.shown(ctx, who, id)
+	return g, err
+}
+
+// TargetOffer is a target that somebody may ask for.
+type TargetOffer struct {
+	Target string
+	Engine string
+	Offers []policy.Offer // by level, then in the order of the rules
+}
+
+// Targets lists what who may ask for.
+func (d *Desk) Targets(_ context.Context, who auth.Identity) ([]TargetOffer, error) {
+	if err := nobody(who); err != nil {
+		return nil, err
+	}
+	var targets []TargetOffer
+	for _, o := range d.Policy().Offers(who) {
+		if n := len(targets); n == 0 || targets[n-1].Target != o.Target {
+			targets = append(targets, TargetOffer{Target: o.Target, Engine: d.targets[o.Target].Engine})
+		}
+		t := &targets[len(targets)-1]
+		t.Offers = append(t.Offers, o)
+	}
+	return targets, nil
+}
+
+// Sessions lists the sessions that who may see: their own, and those on targets whose recordings they
+// may read; newest first.
+func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error) {
+	if err := nobody(who); err != nil {
+		return nil, err
+	}
+	by, no := mine(who, f.By, f.Mine)
+	if no {
+		return nil, nil
+	}
+	p := d.Policy()
+	var seen []Session
+	err := d.store.View(ctx, func(tx *store.Tx) error {
+		all, err := tx.Sessions(store.SessionFilter{Grant: f.Grant, By: by, Target: f.Target, Open: f.Open,
+			Limit: unlessHidden(f.Limit, by == who.Key())})
+		for _, s := range all {
+			if s.Identity.Same(who) || p.MayRead(who, s.Target) {
+				if seen = append(seen, s); len(seen) == f.Limit {
+					break
+				}
+			}
+		}
+		return err
+	})
+	return seen, failed(err, "session", "")
+}
+
+// Session gives one session that who may see.
+func (d *Desk) Session(ctx context.Context, who auth.Identity, id string) (s Session, err error) {
+	if err := nobody(who); err != nil {
+		return s, err
+	}
+	err = d.store.View(ctx, func(tx *store.Tx) error {
+		s, err = tx.Session(id)
+		return err
+	})
+	if err == nil && !s.Identity.Same(who) && !d.Policy().MayRead(who, s.Target) {
+		s, err = Session{}, store.ErrNotFound
+	}
+	return s, failed(err, "session", id)
+}
+
+// MayRead reports whether who may read the recordings of a target.
+func (d *Desk) MayRead(who auth.Identity, target string) bool { return d.Policy().MayRead(who, target) }
+
+// ReadRecording authorises the reading of a recording and puts it on the ledger; only after that may a
+// byte of it be shown. how is "replay" or "export", from the reader's address.
+func (d *Desk) ReadRecording(ctx context.Context, who auth.Identity, session, how, from string) (Session, error) {
+	s, err := d.Session(ctx, who, session)
+	if err != nil {
+		return Session{}, err
+	}
+	err = d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
+		if !p.MayRead(who, s.Target) {
+			return &Error{Code: CodeForbidden, Public: "the policy's readers for " + s.Target + " don't include you",
+				Next: "ask one of them to replay it, or whoever keeps the policy to add you"}
+		}
+		return tx.Append(ledger.TypeRecordingRead, ledger.RecordingRead{Session: session, Person: personOf(who), How: how, From: from})
+	}, func() {})
+	if err != nil {
+		return Session{}, failed(err, "session", session)
+	}
+	d.log.Info("recording read", "session", session, "person", who.Email, "how", how, "from", from)
+	return s, nil
+}

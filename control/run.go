@@ -1,0 +1,137 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/store"
+)
+
+// Run keeps the desk's time until ctx ends: it compares the clocks each second, lapses requests, writes
+// the ends that wait to be written, and keeps the store's mark of time. Grants end on time without it by
+// their timers; with it also when the machine slept or its clock was moved.
+func (d *Desk) Run(ctx context.Context) error {
+	var clocks sync.WaitGroup
+	defer clocks.Wait()
+	// Apart from the writer, because nothing that a disk does may keep a grant from ending.
+	clocks.Go(func() { d.watchClocks(ctx) })
+
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	failing := false
+	for {
+		tick := false
+		select {
+		case <-ctx.Done():
+			// What has ended until now is written if it can be; the caller's context is over already.
+			return d.writeEnds(context.WithoutCancel(ctx))
+		case <-d.kick:
+		case <-second.C:
+			tick = true
+		}
+		err := d.writeEnds(ctx)
+		if tick {
+			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.store.Tick(ctx))
+		}
+		switch {
+		case err != nil && !failing && ctx.Err() == nil:
+			d.log.Error("ALERT the store can't be written; grants end on time, their ledger entries are late", "error", err)
+			failing = true
+		case err == nil && failing && tick:
+			d.log.Info("the store can be written again")
+			failing = false
+		}
+	}
+}
+
+// watchClocks ends grants that either clock has left behind.
+func (d *Desk) watchClocks(ctx context.Context) {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-second.C:
+		}
+		d.mu.Lock()
+		for _, l := range d.live {
+			if l.grant.Ended.IsZero() && d.past(l) {
+				d.expired(l)
+			}
+		}
+		d.mu.Unlock()
+	}
+}
+
+// writeEnds writes every end that is decided and not written.
+func (d *Desk) writeEnds(ctx context.Context) error {
+	var errs []error
+	for _, g := range d.unwritten() {
+		if err := d.writeEnd(ctx, g); err != nil {
+			errs = append(errs, err)
+			break // the store can't be used now: the others would only wait for it, too
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Desk) unwritten() (ends []policy.Grant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.live {
+		if !l.grant.Ended.IsZero() {
+			ends = append(ends, l.grant)
+		}
+	}
+	return ends
+}
+
+// refresh brings memory up to the store after a transaction whose outcome was not known.
+func (d *Desk) refresh(ctx context.Context) error {
+	d.mu.Lock()
+	stale := d.stale
+	d.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	ctx, done, err := d.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return d.load(ctx)
+}
+
+// lapseDue lapses the open requests whose time to be decided is over.
+func (d *Desk) lapseDue(ctx context.Context) error {
+	var due []string
+	now := d.store.Now()
+	d.mu.Lock()
+	for id, r := range d.open {
+		if !now.Before(r.Lapses) {
+			due = append(due, id)
+		}
+	}
+	d.mu.Unlock()
+	if len(due) == 0 {
+		return nil
+	}
+	var lapsed []policy.Request
+	return d.transact(ctx, func(tx *store.Tx, _ *policy.Policy) error {
+		for _, id := range due {
+			r, err := tx.Request(id)
+			if err != nil {
+				return err
+			}
+			if _, err := lapse(tx, &r); err != nil {
+				return err
+			}
+			lapsed = append(lapsed, r)
+		}
+		return nil
+	}, func() { d.note(lapsed...) })
+}
