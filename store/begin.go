@@ -51,7 +51,7 @@ func (s *Store) begin(ctx context.Context, o Options) error {
 		return err
 	}
 	s.clock.start(fromNanos(high))
-	return s.View(ctx, s.check)
+	return s.View(ctx, func(tx *Tx) error { return s.check(tx, fromNanos(high)) })
 }
 
 // written reports whether anything was ever kept here.

@@ -11,7 +11,7 @@ import (
 
 // check reads the whole ledger and holds it against the last signed checkpoint and the grants. It
 // leaves the tree ready for the next entry.
-func (s *Store) check(tx *Tx) error {
+func (s *Store) check(tx *Tx, high time.Time) error {
 	h, err := tx.head()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTampered, err)
@@ -44,7 +44,7 @@ func (s *Store) check(tx *Tx) error {
 	case !h.is(tree):
 		return fmt.Errorf("%w: the row beside its last checkpoint differs from it", ErrTampered)
 	}
-	if err := s.checkTime(last); err != nil {
+	if err := checkTime(last, high); err != nil {
 		return err
 	}
 	if err := live.compare(tx); err != nil {
@@ -55,12 +55,12 @@ func (s *Store) check(tx *Tx) error {
 }
 
 // checkTime refuses a high-water mark that was set back behind the ledger's last entry.
-func (s *Store) checkTime(last []byte) error {
+func checkTime(last []byte, high time.Time) error {
 	e, err := ledger.Decode(last)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrTampered, err)
 	}
-	if s.Now().Before(e.Time) {
+	if high.Before(e.Time) {
 		return fmt.Errorf("%w: its high-water mark of time is before its last entry of %s",
 			ErrTampered, e.Time.Format(time.RFC3339))
 	}
