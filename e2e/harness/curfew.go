@@ -1,0 +1,179 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Curfew is one `curfew dev` as a child process. Its directory, its ports and so its truth outlive it.
+type Curfew struct {
+	Bin     string
+	Dir     string   // of the data
+	API     string   // host:port
+	Listen  string   // host:port for psql
+	Targets []string // NAME=URL
+	Env     []string // beside this process's own
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process is gone and waited for
+}
+
+// NewCurfew takes free ports and writes the stories' policy; Start starts it.
+func NewCurfew(bin, dir string, pg *Postgres) (*Curfew, error) {
+	c := &Curfew{Bin: bin, Dir: dir, Targets: []string{"orders=" + pg.BrokerURL("orders")}}
+	var err error
+	if c.API, err = FreeAddr(); err != nil {
+		return nil, err
+	}
+	if c.Listen, err = FreeAddr(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return c, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(Policy), 0o600)
+}
+
+// Start starts the process and waits until it is ready. It ends early when the process does.
+func (c *Curfew) Start(ctx context.Context) error {
+	if err := c.Launch(); err != nil {
+		return err
+	}
+	ready := func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.API+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		if err := res.Body.Close(); err != nil {
+			return err
+		}
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz says %s", res.Status)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-c.exited:
+			cancel(errors.New("the process ended"))
+		case <-ctx.Done():
+		}
+	}()
+	if err := Eventually(ctx, 30*time.Second, ready); err != nil {
+		return fmt.Errorf("curfew dev did not become ready: %w (%w)\n%s", err, context.Cause(ctx), c.Log())
+	}
+	return nil
+}
+
+// Launch starts the process and waits for nothing.
+func (c *Curfew) Launch() error {
+	args := []string{"dev", "--dir", c.Dir, "--api", c.API, "--listen", c.Listen, "--yes"}
+	for _, t := range c.Targets {
+		args = append(args, "--target", t)
+	}
+	logFile, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	c.cmd = exec.Command(c.Bin, args...) // its life hangs on Stop and Kill, not on a context
+	c.cmd.Env = append(os.Environ(), c.Env...)
+	c.cmd.Stdout, c.cmd.Stderr = logFile, logFile
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	cmd, exited := c.cmd, make(chan struct{})
+	c.exited = exited
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // how it ended is in cmd.ProcessState
+	}()
+	return nil
+}
+
+func (c *Curfew) logPath() string { return c.Dir + ".log" }
+
+// Log gives the end of what all the processes so far have logged.
+func (c *Curfew) Log() string {
+	text, err := os.ReadFile(c.logPath())
+	if err != nil {
+		return err.Error()
+	}
+	if i := len(text) - 8000; i > 0 {
+		text = text[i:]
+	}
+	return string(bytes.TrimSpace(text))
+}
+
+// Kill is kill -9.
+func (c *Curfew) Kill() error {
+	if err := c.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-c.exited
+	return nil
+}
+
+// Exited is closed when the process that was started last is gone.
+func (c *Curfew) Exited() <-chan struct{} { return c.exited }
+
+// Stop asks the process to drain, and reports one that did not end well within 30 s.
+func (c *Curfew) Stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-c.exited:
+	case <-time.After(30 * time.Second):
+		return errors.Join(errors.New("curfew did not stop within 30 s of SIGTERM:\n"+c.Log()), c.Kill())
+	}
+	if s := c.cmd.ProcessState; !s.Success() {
+		return fmt.Errorf("curfew ended with %s:\n%s", s, c.Log())
+	}
+	return nil
+}
+
+// Policy is the stories' own: everything a developer may ask for needs a lead's word; the owner's level
+// needs two people's.
+const Policy = `# The stories' policy.
+targets:
+  orders:
+    levels:
+      reader: {roles: [orders_reader]}
+      writer: {roles: [orders_writer]}
+      owner: {roles: [orders_owner], set_role: true}
+      migrator: {roles: [orders_writer], prepared_transactions: true}
+rules:
+  - name: developers
+    who: {groups: [developers, leads]}
+    targets: [orders]
+    levels: [reader, writer, migrator]
+    longest: 1h
+    reason: required
+    approvals: {count: 1, from: {groups: [leads, developers]}}
+  - name: owners
+    who: {groups: [developers]}
+    targets: [orders]
+    levels: [owner]
+    longest: 30m
+    reason: required
+    approvals: {count: 2, from: {groups: [leads, security]}}
+readers:
+  - who: {groups: [security]}
+    targets: ["*"]
+`

@@ -1,0 +1,76 @@
+// Package harness puts a whole Curfew together for a story: a PostgreSQL of its own in a temporary
+// directory, the curfew binary as a child process in dev mode, and people who use its command line.
+//
+// What a story may rely on: nothing is mocked. The database is Debian's, run as an unprivileged user;
+// people act through the binary and stock clients; Kill is kill -9, and Start after it uses the same
+// directory and ports. Everything that was started is gone after Close, also when a step failed.
+// Nothing here sleeps to wait for something that can be observed: see Eventually.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// Root finds the work tree of the product: the directory above this module.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "cmd", "curfew")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("the product's work tree was not found above the working directory")
+}
+
+// Build builds the static binary to out.
+func Build(ctx context.Context, out string, tags string) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", tags, "-o", out, "./cmd/curfew")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, text)
+	}
+	return nil
+}
+
+// FreeAddr gives a loopback address that nobody listens on now.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// Eventually asks again and again, until check gives nil or the time is up; then it gives check's last error.
+func Eventually(ctx context.Context, patience time.Duration, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %v: %w", patience, err)
+		case <-tick.C:
+		}
+	}
+}

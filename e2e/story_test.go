@@ -1,0 +1,266 @@
+// Package e2e holds the stories that Curfew promises, played against a real PostgreSQL through the
+// real binary with stock clients. One file a theme; the promises are numbered in docs/ARCHITECTURE.md.
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/e2e/harness"
+	"github.com/curfewdb/curfew/protocol"
+)
+
+// town is what the stories share: one database server, one Curfew, four people. Each story has grants
+// and words of its own, so that they run side by side.
+type town struct {
+	dir    string
+	bin    string
+	pg     *harness.Postgres
+	curfew *harness.Curfew
+
+	alice, dana, bob, sam *harness.Person
+}
+
+var shared *town // set by TestMain, read only afterwards
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "curfew-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s := &town{dir: dir, bin: filepath.Join(dir, "curfew")}
+	if err := harness.Build(ctx, s.bin, ""); err != nil {
+		return 1, err
+	}
+	if s.pg, err = harness.StartPostgres(ctx, filepath.Join(dir, "db")); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, s.pg.Close()) }()
+	if s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), s.pg); err != nil {
+		return 1, err
+	}
+	if err := s.curfew.Start(ctx); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, s.curfew.Stop()) }()
+	if err := s.login(ctx); err != nil {
+		return 1, err
+	}
+	shared = s
+	if code = m.Run(); code != 0 {
+		fmt.Fprintf(os.Stderr, "curfew's log:\n%s\n", s.curfew.Log())
+	}
+	return code, nil
+}
+
+func (s *town) login(ctx context.Context) (err error) {
+	for name, p := range map[string]**harness.Person{"alice": &s.alice, "dana": &s.dana, "bob": &s.bob, "sam": &s.sam} {
+		if *p, err = s.curfew.Login(ctx, name, filepath.Join(s.dir, "homes")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// must gives v, or ends the test.
+func must[V any](v V, err error) func(testing.TB) V {
+	return func(t testing.TB) V {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// word is a text that only this test writes into the database.
+func word(t testing.TB) string {
+	return strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name()) + fmt.Sprintf("-%d", time.Now().UnixNano()%1e9)
+}
+
+// connected is a grant and a pgx connection under it.
+func (s *town) connected(t *testing.T, level string, d time.Duration, approvers ...*harness.Person) (api.Grant, harness.Credentials, *pgx.Conn) {
+	t.Helper()
+	if len(approvers) == 0 {
+		approvers = []*harness.Person{s.bob}
+	}
+	g := must(s.alice.Granted(t.Context(), level, d, approvers...))(t)
+	creds := must(s.alice.Credentials(t.Context(), g.ID))(t)
+	c := must(creds.Connect(t.Context()))(t)
+	t.Cleanup(func() { _ = c.Close(context.Background()) }) // most stories end with the server hanging up
+	return g, creds, c
+}
+
+func exec1(t testing.TB, c *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := c.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (s *town) ask(t testing.TB, database, sql string, args ...any) []string {
+	t.Helper()
+	return must(s.pg.Ask(t.Context(), database, sql, args...))(t)
+}
+
+// committed counts the orders that carry the word: what anybody in the database can see of it.
+func (s *town) committed(t testing.TB, word string) string {
+	t.Helper()
+	return s.ask(t, "orders", "SELECT count(*) FROM orders WHERE item LIKE $1 || '%'", word)[0]
+}
+
+// underway waits until a backend of the account runs a statement with the word in it.
+func (s *town) underway(t testing.TB, word string) {
+	t.Helper()
+	err := harness.Eventually(t.Context(), 10*time.Second, func(ctx context.Context) error {
+		got, err := s.pg.Ask(ctx, "postgres", "SELECT pid FROM pg_stat_activity WHERE query LIKE '%' || $1 || '%' AND usename LIKE 'curfew\\_%'", word)
+		if err == nil && len(got) == 0 {
+			err = errors.New("no backend runs the statement")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receipt is both parts of a grant's receipt.
+type receipt struct {
+	api.Receipt
+	Cut   protocol.Cut
+	Clean protocol.Clean
+}
+
+// receipt waits until the receipt is whole and checks what every receipt must say.
+func (s *town) receipt(t testing.TB, grant, code string) receipt {
+	t.Helper()
+	var g api.Grant
+	err := harness.Eventually(t.Context(), 30*time.Second, func(ctx context.Context) (err error) {
+		if g, err = s.sam.Grant(ctx, grant); err != nil {
+			return err
+		}
+		if g.Receipt == nil || len(g.Receipt.Clean) == 0 {
+			return fmt.Errorf("grant %s is %s and its receipt is not whole: %+v", grant, g.Status, g.Receipt)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := receipt{Receipt: *g.Receipt}
+	if err := errors.Join(json.Unmarshal(r.Receipt.Cut, &r.Cut), json.Unmarshal(r.Receipt.Clean, &r.Clean)); err != nil {
+		t.Fatal(err)
+	}
+	if g.EndCode != code || r.Code != code {
+		t.Errorf("the grant ended as %q, the receipt says %q, want %q", g.EndCode, r.Code, code)
+	}
+	if r.Cut.Left != 0 || r.LateMS < 0 || r.LateMS > 2000 {
+		t.Errorf("%d backends left, %.1f ms late", r.Cut.Left, r.LateMS)
+	}
+	if r.Clean.DroppedAt.IsZero() || r.Clean.Proof == "" {
+		t.Errorf("the receipt proves nothing: %+v", r.Clean)
+	}
+	if left := must(s.pg.Leftovers(t.Context(), r.Account))(t); len(left) > 0 {
+		t.Errorf("left in the database: %v", left)
+	}
+	return r
+}
+
+// told checks that a client was told why in words, in its own protocol.
+func told(t testing.TB, err error, words ...string) {
+	t.Helper()
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		t.Errorf("the client was not told why: %v", err)
+		return
+	}
+	if pg.Code != "57P01" || pg.Severity != "FATAL" {
+		t.Errorf("told %s %s", pg.Severity, pg.Code)
+	}
+	for _, w := range words {
+		if !strings.Contains(pg.Message, w) {
+			t.Errorf("told %q, which does not say %q", pg.Message, w)
+		}
+	}
+}
+
+// refused checks that a command said no, with these words.
+func refused(t testing.TB, err error, words ...string) {
+	t.Helper()
+	var ce *harness.CommandError
+	if !errors.As(err, &ce) || ce.Code == 0 {
+		t.Errorf("want a refusal, got %v", err)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(strings.ToLower(ce.Stderr), strings.ToLower(w)) {
+			t.Errorf("it does not say %q:\n%s", w, ce.Stderr)
+		}
+	}
+}
+
+// exported gives the exported bundle of a scope as a directory.
+func (s *town) exported(t testing.TB, scope ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "bundle.tar.zst")
+	must(s.sam.Run(t.Context(), append([]string{"export", "--out", file}, scope...)...))(t)
+	out := filepath.Join(dir, "bundle")
+	if err := os.Mkdir(out, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tar := exec.CommandContext(t.Context(), "tar", "-x", "--zstd", "-f", file, "-C", out)
+	must(harness.Run(tar))(t)
+	if found := must(filepath.Glob(filepath.Join(out, "*", "bundle.json")))(t); len(found) == 1 {
+		return filepath.Dir(found[0])
+	}
+	return out
+}
+
+// ends waits until a channel gives its error.
+func ends(t testing.TB, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatal("the client was not told within 20 s")
+		return nil
+	}
+}
+
+func kinds(rs []protocol.Residue) []string {
+	var out []string
+	for _, r := range rs {
+		out = append(out, r.Database+" "+r.Kind+" "+r.Object+" "+r.Action)
+	}
+	slices.Sort(out)
+	return out
+}
