@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -177,4 +178,27 @@ func (c Credentials) PSQL(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "psql", args...)
 	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=15", "PAGER=cat")
 	return cmd
+}
+
+// API is a client with this person's login, for what no command prints.
+func (p *Person) API() (*api.Client, error) {
+	text, err := os.ReadFile(filepath.Join(p.Home, "session.json"))
+	if err != nil {
+		return nil, err
+	}
+	var s struct{ Server, Token string }
+	if err := json.Unmarshal(text, &s); err != nil {
+		return nil, err
+	}
+	return &api.Client{Server: s.Server, Token: s.Token, Agent: "e2e", HTTP: http.DefaultClient}, nil
+}
+
+// VerifierKey gives the public key that the ledger's checkpoints are signed for.
+func (p *Person) VerifierKey(ctx context.Context) (string, error) {
+	c, err := p.API()
+	if err != nil {
+		return "", err
+	}
+	key, err := c.VerifierKey(ctx)
+	return strings.TrimSpace(key), err
 }

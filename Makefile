@@ -1,0 +1,43 @@
+# build   bin/curfew, static, without cgo
+# demo    the whole story once, with a real PostgreSQL and real psql, in under 3 minutes
+# test    everything: format, vet, unit tests, the race detector where there is a C compiler, the stories in e2e
+# lint    format and vet
+# fuzz    every fuzz target for FUZZTIME
+# bench   the benchmarks
+
+FUZZTIME ?= 30s
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The race detector needs cgo; the product never does.
+RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
+
+.PHONY: build demo test lint fuzz bench deps
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/curfew ./cmd/curfew
+
+demo: deps build
+	cd e2e && CGO_ENABLED=0 go run ./cmd/demo -curfew ../bin/curfew
+
+test: deps lint
+	$(if $(RACE),$(RACE) go test -race -timeout 8m ./...,go test -timeout 8m ./...)
+	cd e2e && CGO_ENABLED=0 go test -timeout 10m ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean:" $$unformatted; exit 1; }
+	go vet ./...
+	go vet -tags crash ./cmd/curfew
+	cd e2e && go vet ./...
+
+# go test takes one fuzz target at a time.
+fuzz:
+	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+	    echo "$$name in $$(dirname $$file)"; \
+	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+	  done; done
+
+bench:
+	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
+
+deps:
+	@.ci/deps
