@@ -34,7 +34,8 @@ const (
 // gives the bytes. It is flat, and its slices may alias the caller's buffer: Record copies what it keeps.
 //
 // Seq, Micros and salt belong to the Writer; a producer leaves them zero. A producer numbers its
-// statements itself, from 1, in ID; every other event points at a statement with Of.
+// statements itself, from 1, in ID; every other event points at a statement with Of. A part that
+// carries its statement's number in ID instead is written with Of.
 type Event struct {
 	Seq    uint64 // position of the leaf in the recording, gap-free from 0 (the header)
 	Micros int64  // microseconds since the recording began
@@ -56,17 +57,18 @@ type Event struct {
 	Prepares []byte  // global id of the transaction that this statement prepares for two-phase commit
 
 	// TypeResult, TypeCopy
-	N         int    // index of the result within a statement that gives several
-	Tag       []byte // command tag (PostgreSQL) or OK info (MySQL)
-	Rows      uint64
-	Bytes     uint64        // bytes of row or copy data, without framing
-	Duration  time.Duration // from the statement's record to the end of the result
-	FirstRow  time.Duration // to the first row; 0 if there was none
-	Code      []byte        // SQLSTATE, or errno; empty on success
-	Message   []byte        // error or notice text
-	Tx        Tx            // transaction state after the result, if the protocol told
-	Direction string        // TypeCopy: "in" (client to server) or "out"
-	SHA256    []byte        // TypeCopy: digest of the data, without framing
+	N            int    // index of the result within a statement that gives several
+	Tag          []byte // command tag (PostgreSQL) or OK info (MySQL)
+	Rows         uint64
+	Bytes        uint64        // bytes of row or copy data, without framing
+	Duration     time.Duration // from the statement's record to the end of the result
+	FirstRow     time.Duration // to the first row; 0 if there was none
+	Code         []byte        // SQLSTATE, or errno; empty on success
+	Message      []byte        // error or notice text; the Writer keeps the first 64 KiB
+	MessageBytes uint64        // length of the whole message, where it was longer than that
+	Tx           Tx            // transaction state after the result, if the protocol told
+	Direction    string        // TypeCopy: "in" (client to server) or "out"
+	SHA256       []byte        // TypeCopy: digest of the data, without framing
 
 	// TypeNotice, TypeBlocked, TypeCancel, TypeEnd
 	From     string // TypeNotice: "server" or "curfew"; TypeCancel: the canceller's address
@@ -78,6 +80,12 @@ type Event struct {
 	End      *End      // TypeEnd
 	Erased   string    // readers only: the leaf hash (hex) that stands in for an erased event
 }
+
+// What a TypePart continues.
+const (
+	FieldText  = "text"
+	FieldParam = "param"
+)
 
 // Param is one parameter of a statement.
 type Param struct {

@@ -1,0 +1,262 @@
+package recorder
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// stamp is what the Writer adds to an event.
+type stamp struct {
+	seq    uint64
+	micros int64
+	salt   [16]byte
+}
+
+// body is the part of an event's fields that the Writer may replace while it splits and redacts.
+type body struct {
+	text     []byte
+	more     bool
+	redacted int
+	inline   int // bytes of parameter values that this line may still carry
+}
+
+// appendEvent appends the line of an event, without its newline. Fields that are zero are left out,
+// but for those that a reader of the line expects.
+func appendEvent(dst []byte, st *stamp, e *Event, b body) ([]byte, error) {
+	dst = append(dst, `{"seq":`...)
+	dst = strconv.AppendUint(dst, st.seq, 10)
+	dst = append(dst, `,"us":`...)
+	dst = strconv.AppendInt(dst, st.micros, 10)
+	dst = appendText(dst, "type", string(e.Type))
+	dst = append(dst, `,"salt":"`...)
+	dst = hex.AppendEncode(dst, st.salt[:])
+	dst = append(dst, '"')
+
+	dst = appendUint(dst, "id", e.ID)
+	dst = appendText(dst, "kind", string(e.Kind))
+	dst = appendUint(dst, "of", e.Of)
+	dst = appendStatement(dst, e, b)
+	dst = appendResult(dst, e)
+	dst = appendText(dst, "from", e.From)
+	dst = appendBytes(dst, "severity", e.Severity)
+	dst = appendText(dst, "reason", e.Reason)
+	dst, err := appendObjects(dst, e)
+	return append(dst, '}'), err
+}
+
+func appendStatement(dst []byte, e *Event, b body) []byte {
+	switch {
+	case len(b.text) > 0:
+		dst = appendBytes(dst, "text", b.text)
+	case e.Type == TypePart, e.Kind == KindSimple, e.Kind == KindPrepare:
+		dst = append(dst, `,"text":""`...)
+	}
+	dst = appendBytes(dst, "name", e.Name)
+	dst = appendBytes(dst, "portal", e.Portal)
+	if len(e.Params) > 0 {
+		dst = appendParams(dst, e.Params, b.inline)
+	}
+	dst = appendUint(dst, "max_rows", e.MaxRows)
+	if e.Field != "" {
+		dst = appendText(dst, "field", e.Field)
+		if e.Field == FieldParam {
+			dst = append(dst, `,"index":`...)
+			dst = strconv.AppendInt(dst, int64(e.Index), 10)
+		}
+	}
+	if b.more {
+		dst = append(dst, `,"more":true`...)
+	}
+	dst = appendUint(dst, "redacted", uint64(b.redacted))
+	return appendBytes(dst, "prepares", e.Prepares)
+}
+
+func appendResult(dst []byte, e *Event) []byte {
+	told := e.Type == TypeResult || e.Type == TypeCopy
+	dst = appendUint(dst, "n", uint64(e.N))
+	dst = appendBytes(dst, "tag", e.Tag)
+	if told || e.Rows > 0 {
+		dst = append(dst, `,"rows":`...)
+		dst = strconv.AppendUint(dst, e.Rows, 10)
+	}
+	dst = appendUint(dst, "bytes", e.Bytes)
+	if told || e.Duration > 0 {
+		dst = append(dst, `,"duration_us":`...)
+		dst = strconv.AppendInt(dst, max(e.Duration.Microseconds(), 0), 10)
+	}
+	if e.FirstRow > 0 {
+		// Less than a microsecond is not "no row".
+		dst = appendUint(dst, "first_row_us", uint64(max(e.FirstRow.Microseconds(), 1)))
+	}
+	dst = appendBytes(dst, "code", e.Code)
+	message, whole := e.Message, e.MessageBytes
+	if len(message) > maxPart {
+		message, whole = message[:runeCut(message, maxPart)], uint64(len(message))
+	}
+	dst = appendBytes(dst, "message", message)
+	dst = appendUint(dst, "message_bytes", whole)
+	dst = appendText(dst, "tx", string(e.Tx))
+	dst = appendText(dst, "direction", e.Direction)
+	if len(e.SHA256) > 0 {
+		dst = append(dst, `,"sha256":"`...)
+		dst = hex.AppendEncode(dst, e.SHA256)
+		dst = append(dst, '"')
+	}
+	return dst
+}
+
+// appendObjects appends what is nested; there is one such event at either end of a session, so these
+// take the way through encoding/json.
+func appendObjects(dst []byte, e *Event) ([]byte, error) {
+	var name string
+	var v any
+	switch {
+	case e.Header != nil:
+		name, v = "header", e.Header
+	case e.Attached != nil:
+		name, v = "attached", e.Attached
+	case e.End != nil:
+		name, v = "end", e.End
+	default:
+		return dst, nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return dst, fmt.Errorf("encode %s: %w", name, err)
+	}
+	dst = appendKey(dst, name)
+	return append(dst, text...), nil
+}
+
+func appendParams(dst []byte, params []Param, inline int) []byte {
+	dst = append(dst, `,"params":[`...)
+	for i := range params {
+		p := &params[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"type":`...)
+		dst = appendString(dst, p.Type)
+		value, more := p.Value, p.More
+		if !p.Null && len(value) > inline {
+			value, more = nil, true // it follows in parts
+		}
+		switch {
+		case p.Null:
+			dst = append(dst, `,"value":null`...)
+		case p.Hex:
+			dst = append(dst, `,"hex":"`...)
+			dst = hex.AppendEncode(dst, value)
+			dst = append(dst, '"')
+		case len(value) == 0:
+			dst = append(dst, `,"value":""`...)
+		default:
+			dst = appendBytes(dst, "value", value)
+		}
+		if !p.Null {
+			inline -= len(value)
+			if more {
+				dst = append(dst, `,"more":true`...)
+			}
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+func appendKey(dst []byte, key string) []byte {
+	dst = append(dst, ',', '"')
+	dst = append(dst, key...)
+	return append(dst, '"', ':')
+}
+
+func appendUint(dst []byte, key string, v uint64) []byte {
+	if v == 0 {
+		return dst
+	}
+	return strconv.AppendUint(appendKey(dst, key), v, 10)
+}
+
+func appendText(dst []byte, key, v string) []byte {
+	if v == "" {
+		return dst
+	}
+	return appendString(appendKey(dst, key), v)
+}
+
+// appendBytes appends "key":"…", or "key_b64":"…" when the bytes are not UTF-8 and JSON could not
+// hold them without loss. Nothing is appended when there are none.
+func appendBytes(dst []byte, key string, v []byte) []byte {
+	if len(v) == 0 {
+		return dst
+	}
+	if utf8.Valid(v) {
+		return appendString(appendKey(dst, key), v)
+	}
+	dst = append(dst, ',', '"')
+	dst = append(dst, key...)
+	dst = append(dst, `_b64":"`...)
+	dst = base64.StdEncoding.AppendEncode(dst, v)
+	return append(dst, '"')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends a JSON string. Beyond what JSON asks for it escapes DEL and the C1 controls,
+// so that no terminal that a raw recording is shown on obeys it.
+func appendString[T string | []byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' && c < 0x7f {
+			i++
+			continue
+		}
+		size := 1
+		if c >= utf8.RuneSelf {
+			var r rune
+			r, size = decodeRune(s[i:])
+			if r >= 0xa0 && (r != utf8.RuneError || size > 1) {
+				i += size
+				continue
+			}
+			if r == utf8.RuneError {
+				c = 0
+			} else {
+				c = byte(r)
+			}
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			if size == 1 && s[i] >= utf8.RuneSelf {
+				dst = append(dst, `\ufffd`...) // only in texts that Curfew makes itself
+				break
+			}
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i += size
+		start = i
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}
+
+func decodeRune[T string | []byte](s T) (rune, int) {
+	var b [utf8.UTFMax]byte
+	n := copy(b[:], s)
+	return utf8.DecodeRune(b[:n])
+}

@@ -1,0 +1,120 @@
+package recorder
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// summary is what one pass over a recording learns.
+type summary struct {
+	header     *Header // nil if it was erased
+	leaf0      [32]byte
+	tree       Tree
+	end        *End
+	statements uint64 // highest statement number
+	prepares   []string
+	erased     int
+	good       int64 // bytes of whole, right lines
+
+	running  uint64 // first statement, of those that run something, behind the last result
+	answered uint64 // last statement that has a result
+}
+
+// scan reads to the end, and gives each line, and the tree with it, to each. On an error the summary
+// covers what came before.
+func (s *summary) scan(r *Reader, each func(line []byte, t *Tree) error) error {
+	for {
+		line, e, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		leaf := Leaf(line, e)
+		if e.Seq == 0 {
+			s.leaf0 = leaf
+		}
+		s.tree.Append(leaf)
+		s.event(&e)
+		s.good += int64(len(line)) + 1
+		if each != nil {
+			if err := each(line, &s.tree); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *summary) event(e *Event) {
+	if e.Erased != "" {
+		s.erased++
+		return
+	}
+	if len(e.Prepares) > 0 {
+		s.prepares = append(s.prepares, string(e.Prepares))
+	}
+	switch e.Type {
+	case TypeHeader:
+		s.header = e.Header
+	case TypeEnd:
+		s.end = e.End
+	case TypeStatement:
+		s.statements = max(s.statements, e.ID)
+		if s.running == 0 && e.ID > s.answered && e.Kind != KindPrepare && e.Kind != KindBind {
+			s.running = e.ID
+		}
+	case TypeResult, TypeBlocked:
+		s.answered = max(s.answered, e.Of)
+		if s.running <= s.answered {
+			s.running = 0
+		}
+	}
+}
+
+func (s *summary) mark() mark { return mark{s.tree.Count(), s.tree.Root()} }
+
+// newDecoder reads zstd in bounded memory and without goroutines of its own.
+func newDecoder(r io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+}
+
+// tally hashes and counts what passes.
+type tally struct {
+	r      io.Reader
+	length int64
+	hash   interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+}
+
+func newTally(r io.Reader) *tally { return &tally{r: r, hash: sha256.New()} }
+
+func (t *tally) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	t.hash.Write(p[:n])
+	t.length += int64(n)
+	return n, err
+}
+
+func (t *tally) sum() string { return hex.EncodeToString(t.hash.Sum(nil)) }
+
+// scanSealed makes a pass over the bytes of a sealed file. length and sha cover all of r, whatever is
+// wrong with its content.
+func scanSealed(r io.Reader, each func(line []byte, t *Tree) error) (s *summary, length int64, sha string, err error) {
+	s = &summary{}
+	t := newTally(r)
+	z, err := newDecoder(t)
+	if err == nil {
+		err = s.scan(NewReader(z), each)
+		z.Close()
+	}
+	if _, cerr := io.Copy(io.Discard, t); err == nil {
+		err = cerr
+	}
+	return s, t.length, t.sum(), err
+}

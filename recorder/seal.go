@@ -1,0 +1,348 @@
+package recorder
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
+)
+
+const (
+	sealedSuffix = ".jsonl.zst"
+	tmpSuffix    = ".zst.tmp" // below open/: a sealed file that is being written
+	frameSize    = 256 << 10  // uncompressed bytes of a zstd frame
+)
+
+// Seal ends the recording: writes e as its last event, compresses it, makes that durable and removes
+// the open file. It is idempotent: once it has succeeded it gives the same answer, and after an error
+// it may be called again. On a broken Writer it first cuts what a failed write may have left behind.
+func (w *Writer) Seal(e End) (Sealed, error) {
+	w.sealing.Lock()
+	defer w.sealing.Unlock()
+	if w.sealed != nil {
+		return *w.sealed, nil
+	}
+	if w.left {
+		return Sealed{}, fmt.Errorf("seal %s: %w", w.header.Session, fs.ErrClosed)
+	}
+	if w.finished == nil {
+		if err := w.finish(e); err != nil {
+			w.lib.failed(err)
+			return Sealed{}, fmt.Errorf("seal %s: %w", w.header.Session, err)
+		}
+	}
+	_, sealed, err := w.lib.seal(w.header.Session, *w.finished)
+	if err != nil {
+		w.lib.failed(err)
+		return Sealed{}, fmt.Errorf("seal %s: %w", w.header.Session, err)
+	}
+	w.lib.forget(w)
+	w.sealed = &sealed
+	return sealed, nil
+}
+
+// finish writes the end and closes the file.
+func (w *Writer) finish(e End) error {
+	w.mu.Lock()
+	if e.Statements == 0 {
+		e.Statements = w.statements
+	}
+	if !w.ended {
+		w.ended = true
+		if w.err == nil {
+			if w.pending == nil {
+				w.pending = w.lib.buffer()
+			}
+			b, err := w.line(w.pending.b, endEvent(&e), nil, false, false)
+			w.pending.b = b
+			if err != nil {
+				w.mu.Unlock()
+				return err
+			}
+		}
+	}
+	count := w.tree.Count()
+	w.mu.Unlock()
+
+	broken := w.sync(count)
+	w.stop()
+	w.closeFile() // everything in it is synced, or will be read again
+	if broken == nil {
+		m := w.durableMark()
+		w.finished = &m
+		return nil
+	}
+	if err := w.lib.repair(w.header.Session, e, time.Since(w.began)); err != nil {
+		return err
+	}
+	w.finished = &mark{}
+	return nil
+}
+
+func endEvent(e *End) *Event { return &Event{Type: TypeEnd, End: e, Reason: e.Reason} }
+
+func (w *Writer) durableMark() mark {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.durable
+}
+
+// repair gives an open recording, of which a write or sync has failed, a whole last line and an end.
+func (l *Library) repair(session string, e End, at time.Duration) error {
+	sum, err := l.cut(session)
+	if err != nil {
+		return err
+	}
+	if sum.header == nil {
+		return errors.New("its header is gone")
+	}
+	if sum.end != nil {
+		return nil
+	}
+	st := stamp{seq: sum.tree.Count(), micros: at.Microseconds()}
+	rand.Read(st.salt[:])
+	line, err := appendEvent(nil, &st, endEvent(&e), body{})
+	if err != nil {
+		return err
+	}
+	name := l.openPath(session)
+	var f *os.File
+	err = l.do(OpReopen, name, func() (err error) {
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		return err
+	})
+	if f != nil {
+		defer f.Close()
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.do(OpWrite, name, func() error { _, err := f.Write(append(line, '\n')); return err }); err != nil {
+		return err
+	}
+	return l.do(OpSync, name, f.Sync)
+}
+
+// cut makes an open recording end with its last right line. What is cut is a line that was torn while
+// it was written; if it is more than that, something else has been at the file, and it is kept aside.
+func (l *Library) cut(session string) (*summary, error) {
+	name := l.openPath(session)
+	f, err := l.read(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sum := &summary{}
+	err = sum.scan(NewReader(f), nil)
+	if err == nil {
+		return sum, nil
+	}
+	var bad *FormatError
+	if !errors.As(err, &bad) {
+		return nil, err
+	}
+	if sum.tree.Count() == 0 {
+		return sum, nil // nothing in it is right; the caller decides
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		l.log.Error("open recording damaged before its last line; the rest is kept aside",
+			"session", session, "error", err)
+		if err := l.keepAside(f, sum.good, name+".cut"); err != nil {
+			return nil, err
+		}
+	}
+	return sum, l.do(OpTruncate, name, func() error {
+		w, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		if err := w.Truncate(sum.good); err != nil {
+			return err
+		}
+		return w.Sync()
+	})
+}
+
+func (l *Library) keepAside(f *os.File, from int64, name string) error {
+	aside, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer aside.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(aside, io.NewSectionReader(f, from, st.Size()-from)); err != nil {
+		return err
+	}
+	return aside.Sync()
+}
+
+// seal compresses an open recording of whole lines into its place. expect is what its tree must be;
+// the zero mark expects nothing.
+func (l *Library) seal(session string, expect mark) (*summary, Sealed, error) {
+	from, tmp := l.openPath(session), filepath.Join(l.dir, "open", session+tmpSuffix)
+	sum, sealed, err := l.compress(from, tmp)
+	if err == nil && expect.count > 0 && sum.mark() != expect {
+		err = errors.New("the open recording is not what was written to it")
+	}
+	if err == nil && (sum.header == nil || sum.header.Session != session) {
+		err = errors.New("the open recording is of another session")
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return nil, Sealed{}, err
+	}
+	sealed.Session = session
+	sealed.File = path.Join("sealed", sum.header.Began.UTC().Format("2006/01/02"), session+sealedSuffix)
+	to := filepath.Join(l.dir, filepath.FromSlash(sealed.File))
+	if err := l.place(tmp, to, sum.mark()); err != nil {
+		return nil, Sealed{}, err
+	}
+	if err := l.do(OpRemove, from, func() error { return os.Remove(from) }); err != nil {
+		return nil, Sealed{}, err
+	}
+	return sum, sealed, l.syncDir(filepath.Dir(from))
+}
+
+// place moves a finished sealed file where it belongs, durably. A file that is there already must hold
+// the same recording: an earlier attempt left it.
+func (l *Library) place(tmp, to string, m mark) error {
+	if err := l.mkdir(l.dir, filepath.Dir(to)); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(to); err == nil {
+		there, _, err := l.describe(to)
+		if err != nil || there.mark() != m {
+			return fmt.Errorf("%s holds another recording", to)
+		}
+	}
+	if err := l.do(OpRename, to, func() error { return os.Rename(tmp, to) }); err != nil {
+		return err
+	}
+	return l.syncDir(filepath.Dir(to))
+}
+
+// compress writes the sealed form of an open recording, synced, to tmp.
+func (l *Library) compress(from, tmp string) (sum *summary, s Sealed, err error) {
+	src, err := l.read(from)
+	if err != nil {
+		return nil, s, err
+	}
+	defer src.Close()
+	var dst *os.File
+	os.Remove(tmp) // of an attempt that failed
+	err = l.do(OpCreateSealed, tmp, func() (err error) {
+		dst, err = os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o400)
+		return err
+	})
+	if dst != nil {
+		defer dst.Close()
+	}
+	if err != nil {
+		return nil, s, err
+	}
+	out := &sealedFile{lib: l, f: dst, digest: sha256.New()}
+	frames, err := seekable.NewWriter(out, l.encoder)
+	if err != nil {
+		return nil, s, err
+	}
+	sum = &summary{}
+	frame := make([]byte, 0, frameSize+frameSize/4)
+	err = sum.scan(NewReader(src), func(line []byte, _ *Tree) error {
+		frame = append(append(frame, line...), '\n')
+		for len(frame) >= frameSize {
+			if _, err := frames.Write(frame[:frameSize]); err != nil {
+				return err
+			}
+			frame = frame[:copy(frame, frame[frameSize:])]
+		}
+		return nil
+	})
+	if err == nil {
+		_, err = frames.Write(frame)
+	}
+	if err == nil {
+		err = frames.Close() // writes the seek table
+	}
+	if err == nil {
+		err = l.do(OpSyncSealed, tmp, dst.Sync)
+	}
+	if err != nil {
+		return nil, s, err
+	}
+	s = sum.sealed("", out.length, hex.EncodeToString(out.digest.Sum(nil)))
+	return sum, s, nil
+}
+
+// sealed describes a recording that is closed; without an end of its own it was interrupted.
+func (s *summary) sealed(file string, length int64, sha string) Sealed {
+	m := s.mark()
+	out := Sealed{File: file, Length: length, SHA256: sha, TreeState: m.state("")}
+	if s.header != nil {
+		out.Session = s.header.Session
+	}
+	if s.end != nil {
+		out.End = *s.end
+		return out
+	}
+	out.Interrupted = true
+	out.End = End{
+		Code: EndInterrupted, Reason: "Curfew stopped before the session had an end",
+		InFlight: s.running, Statements: s.statements,
+	}
+	if s.running > 0 {
+		out.End.Fate = "unknown"
+	}
+	return out
+}
+
+// sealedFile counts and hashes what is written to a sealed file.
+type sealedFile struct {
+	lib    *Library
+	f      *os.File
+	length int64
+	digest interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+}
+
+func (s *sealedFile) Write(p []byte) (n int, err error) {
+	err = s.lib.do(OpWriteSealed, s.f.Name(), func() (err error) {
+		n, err = s.f.Write(p)
+		return err
+	})
+	s.digest.Write(p[:n])
+	s.length += int64(n)
+	return n, err
+}
+
+// describe reads a sealed file as the ledger would have it.
+func (l *Library) describe(name string) (*summary, Sealed, error) {
+	f, err := l.read(name)
+	if err != nil {
+		return nil, Sealed{}, err
+	}
+	defer f.Close()
+	sum, length, sha, err := scanSealed(f, nil)
+	if err != nil {
+		return nil, Sealed{}, err
+	}
+	rel, err := filepath.Rel(l.dir, name)
+	if err != nil {
+		return nil, Sealed{}, err
+	}
+	return sum, sum.sealed(filepath.ToSlash(rel), length, sha), nil
+}
