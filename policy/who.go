@@ -13,25 +13,14 @@ func (w Who) Matches(id auth.Identity) bool {
 	if id.Issuer == "" || id.Subject == "" {
 		return false
 	}
-	matched := w.Anyone
-	for _, field := range [...]struct {
-		named bool
-		match bool
-	}{
-		{len(w.Groups) > 0, slices.ContainsFunc(w.Groups, func(g string) bool { return g != "" && id.InGroup(g) })},
-		{len(w.Emails) > 0, slices.ContainsFunc(w.Emails, func(e string) bool { return e != "" && equalASCII(e, id.Email) })},
-		{len(w.Subjects) > 0, slices.Contains(w.Subjects, id.Subject)},
-		{len(w.Issuers) > 0, slices.Contains(w.Issuers, id.Issuer)},
-	} {
-		if !field.named {
-			continue
-		}
-		if !field.match {
-			return false
-		}
-		matched = true
+	switch {
+	case len(w.Issuers) > 0 && !slices.Contains(w.Issuers, id.Issuer),
+		len(w.Subjects) > 0 && !slices.Contains(w.Subjects, id.Subject),
+		len(w.Emails) > 0 && !slices.ContainsFunc(w.Emails, func(e string) bool { return e != "" && equalASCII(e, id.Email) }),
+		len(w.Groups) > 0 && !slices.ContainsFunc(w.Groups, func(g string) bool { return g != "" && id.InGroup(g) }):
+		return false
 	}
-	return matched
+	return w.Anyone || len(w.Issuers)+len(w.Subjects)+len(w.Emails)+len(w.Groups) > 0
 }
 
 func equalASCII(a, b string) bool {
