@@ -105,7 +105,7 @@ func (s *server) requestRoutes() {
 		OperationID: "request", Method: http.MethodGet, Path: "/v1/requests/{id}",
 		Summary: "One request; with wait, when it is no longer open", Tags: tags,
 	}, func(ctx context.Context, c *call, in *struct {
-		byID
+		ID   string `path:"id" maxLength:"64"`
 		Wait string `query:"wait" pattern:"^[0-9]{1,5}(ms|s|m)$" patternDescription:"a duration like 30s" doc:"At most 1m"`
 	}) (*body[Request], error) {
 		return replyRequest(s.waitFor(ctx, c, in.ID, in.Wait))

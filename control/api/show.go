@@ -51,7 +51,7 @@ func showRequest(r policy.Request) Request {
 		ID: r.ID, Person: ShowPerson(r.Identity), Target: r.Target, Level: r.Level,
 		Duration: Duration(r.Duration), Start: utc(r.Start), Reason: r.Reason,
 		Created: utc(r.Created), Lapses: utc(r.Lapses), Rule: r.Rule, Policy: r.Policy,
-		Needed: r.Approvals.Count, Status: string(r.Status), Grant: r.Grant, Ended: utc(r.Ended),
+		Needed: r.Approvals.Count, Status: string(r.Status), Grant: r.Grant, Ended: utc(r.Ended), EndReason: r.EndReason,
 	}
 	if r.Approvals.Count > 0 {
 		out.Approvers = ShowWho(r.Approvals.From)

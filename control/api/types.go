@@ -139,6 +139,7 @@ type Request struct {
 	Decisions []Decision `json:"decisions,omitempty"`
 	Grant     string     `json:"grant,omitempty" doc:"Once approved"`
 	Ended     time.Time  `json:"ended,omitzero"`
+	EndReason string     `json:"end_reason,omitempty" doc:"Set when Curfew itself ended it"`
 }
 
 // Decision is one person's word on a request.
