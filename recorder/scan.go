@@ -15,6 +15,7 @@ type summary struct {
 	tree       Tree
 	end        *End
 	statements uint64 // highest statement number
+	latest     int64  // Micros of the last statement
 	prepares   []string
 	erased     int
 	good       int64 // bytes of whole, right lines
@@ -64,6 +65,7 @@ func (s *summary) event(e *Event) {
 		s.end = e.End
 	case TypeStatement:
 		s.statements = max(s.statements, e.ID)
+		s.latest = max(s.latest, e.Micros)
 		if s.running == 0 && e.ID > s.answered && e.Kind != KindPrepare && e.Kind != KindBind {
 			s.running = e.ID
 		}

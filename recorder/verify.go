@@ -13,6 +13,7 @@ type Report struct {
 	Header     *Header  // nil if it can't be read or was erased
 	HeaderHash string   // hash of leaf 0, hex
 	Statements uint64   // highest statement number
+	Latest     int64    // Micros of the last statement
 	Prepares   []string // transactions prepared for two-phase commit
 	Erased     int      // events of which only the hash is left
 }
@@ -56,7 +57,7 @@ func VerifyFile(r io.Reader, s Sealed, prefixes ...TreeState) (Report, error) {
 	}
 	rep := Report{
 		Sealed: sum.sealed(s.File, length, sha), Header: sum.header, HeaderHash: hex.EncodeToString(sum.leaf0[:]),
-		Statements: sum.statements, Prepares: sum.prepares, Erased: sum.erased,
+		Statements: sum.statements, Latest: sum.latest, Prepares: sum.prepares, Erased: sum.erased,
 	}
 	differ("length", fmt.Sprint(s.Length), fmt.Sprint(length))
 	differ("sha256", s.SHA256, sha)
