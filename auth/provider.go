@@ -215,6 +215,13 @@ func boundedClient(base *http.Client) *http.Client {
 	if base != nil && base.Transport != nil {
 		transport = base.Transport
 	}
+	// We ask every few minutes. A connection kept from the last time is one that the issuer may be closing
+	// right now, and a POST that meets that is not repeated: it would cost somebody a login.
+	if t, ok := transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.DisableKeepAlives = true
+		transport = t
+	}
 	return &http.Client{
 		Transport: boundedTransport{transport},
 		Timeout:   askTimeout,
