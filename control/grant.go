@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -111,7 +112,7 @@ func (d *Desk) writeEnd(ctx context.Context, g policy.Grant) error {
 		if err != nil || !was.Ended.IsZero() {
 			return err
 		}
-		if err := tx.PutGrant(g); err != nil {
+		if err := errors.Join(tx.PutGrant(g), tx.PutVerifier(g.ID, nil)); err != nil {
 			return err
 		}
 		return tx.Append(ledger.TypeGrantEnded, ledger.GrantEnded{

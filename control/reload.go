@@ -3,7 +3,6 @@ package control
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -174,7 +173,7 @@ func (d *Desk) lastPolicy(ctx context.Context) (hash string, err error) {
 			return err
 		}
 		var loaded ledger.PolicyLoaded
-		err = json.Unmarshal(e.Data, &loaded)
+		err = e.Into(&loaded)
 		hash = loaded.Hash
 		return err
 	})
