@@ -36,8 +36,8 @@ by whom, goes on the ledger.`,
 	c.Flags().StringVar(&f.scope.Session, "session", "", "only this session")
 	c.Flags().StringVar(&f.scope.Grant, "grant", "", "only this grant")
 	c.Flags().StringVar(&f.scope.Target, "target", "", "only this target")
-	c.Flags().StringVar(&f.from, "from", "", "sessions that began at this time or later")
-	c.Flags().StringVar(&f.to, "to", "", "sessions that began before this time")
+	c.Flags().StringVar(&f.from, "from", "", "leave out what ended before (RFC 3339, a date, or HH:MM)")
+	c.Flags().StringVar(&f.to, "to", "", "leave out what began at this time or later")
 	c.Flags().StringVar(&f.format, "format", api.FormatBundle, "bundle or jsonl")
 	c.Flags().StringVarP(&f.file, "file", "f", "", "file to write (default: standard output)")
 	return c

@@ -160,7 +160,7 @@ func finishCode(ctx context.Context, c *api.Client, started api.LoginStarted, q 
 		return api.LoggedIn{}, problem(exitLogin, api.CodeUnauthenticated,
 			fmt.Sprintf("the provider refused the login: %s %s", code, q.Get("error_description")), "try again: curfew login")
 	}
-	return c.FinishLogin(ctx, api.LoginFinish{Login: started.Login, Code: q.Get("code"), State: q.Get("state")})
+	return c.FinishLogin(ctx, api.LoginFinish{Login: started.Login, Code: q.Get("code"), State: q.Get("state"), Issuer: q.Get("iss")})
 }
 
 // callbackPage takes the provider's answer once, and only the one that belongs to this login: any page

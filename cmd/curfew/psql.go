@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +41,7 @@ func psqlEnv(environ []string, c api.Credentials, caFile string) []string {
 	var out []string
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
-		if contains(elsewhere, name) || strings.HasPrefix(name, "CURFEW_") {
+		if slices.Contains(elsewhere, name) || strings.HasPrefix(name, "CURFEW_") {
 			continue
 		}
 		out = append(out, kv)
@@ -54,15 +55,6 @@ func psqlEnv(environ []string, c api.Credentials, caFile string) []string {
 		out = append(out, "PGSSLROOTCERT="+caFile)
 	}
 	return out
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // runPsql runs it in the foreground and gives its exit status.

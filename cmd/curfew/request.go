@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +86,9 @@ func (a *app) newAsk(ctx context.Context, c *api.Client, target string, f askFla
 	for _, t := range targets {
 		if t.Name == target {
 			for _, l := range t.Levels {
-				names = append(names, l.Name)
+				if !slices.Contains(names, l.Name) { // several rules may offer one level
+					names = append(names, l.Name)
+				}
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func newRequests(a *app) *cobra.Command {
 		Use:   "requests [REQUEST]",
 		Short: "List requests: yours, and those you may decide",
 		Long:  `Lists your own requests and those that you may decide or read about, newest first; or shows one.`,
-		Example: `  curfew requests --open
+		Example: `  curfew requests --to-decide
   curfew requests r4k2m9x0aaa
   curfew requests --mine -o json`,
 		Args: cobra.MaximumNArgs(1),
@@ -47,8 +47,10 @@ func newRequests(a *app) *cobra.Command {
 	c.Flags().StringVar(&f.Status, "status", "", "open, approved, denied, lapsed or cancelled")
 	c.Flags().StringVar(&f.Target, "target", "", "only for this target")
 	c.Flags().BoolVar(&f.Mine, "mine", false, "only your own")
+	c.Flags().BoolVar(&f.Decide, "to-decide", false, "only those that wait for your word")
 	c.Flags().IntVar(&f.Limit, "limit", 100, "at most so many")
 	c.MarkFlagsMutuallyExclusive("open", "status")
+	c.MarkFlagsMutuallyExclusive("mine", "to-decide")
 	return c
 }
 

@@ -64,6 +64,7 @@ func (c *Client) Requests(ctx context.Context, f RequestFilter) ([]Request, erro
 	set(q, "status", f.Status)
 	set(q, "target", f.Target)
 	setBool(q, "mine", f.Mine)
+	setBool(q, "decide", f.Decide)
 	setInt(q, "limit", f.Limit)
 	return exchange[[]Request](ctx, c, http.MethodGet, "/v1/requests", q, nil)
 }

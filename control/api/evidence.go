@@ -63,8 +63,8 @@ func (s *server) evidenceRoutes() {
 		Session string    `query:"session" maxLength:"64"`
 		Grant   string    `query:"grant" maxLength:"64"`
 		Target  string    `query:"target" maxLength:"128"`
-		From    time.Time `query:"from" doc:"Sessions that began at this time or later"`
-		To      time.Time `query:"to" doc:"Sessions that began before this time"`
+		From    time.Time `query:"from" doc:"What ended before is left out"`
+		To      time.Time `query:"to" doc:"What began at this time or later is left out"`
 	}) (*huma.StreamResponse, error) {
 		scope := Scope{Session: in.Session, Grant: in.Grant, Target: in.Target, From: in.From, To: in.To}
 		write, err := s.Evidence.Export(ctx, c.who, scope, in.Format, c.from)

@@ -96,9 +96,12 @@ func (s *server) requestRoutes() {
 		Status string `query:"status" enum:"open,approved,denied,lapsed,cancelled"`
 		Target string `query:"target" maxLength:"128"`
 		Mine   bool   `query:"mine"`
+		Decide bool   `query:"decide" doc:"Only open ones that this person may decide now"`
 		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	}) (*body[[]Request], error) {
-		rs, err := s.Requests.Requests(ctx, c.who, RequestFilter{Status: in.Status, Target: in.Target, Mine: in.Mine, Limit: in.Limit})
+		rs, err := s.Requests.Requests(ctx, c.who, RequestFilter{
+			Status: in.Status, Target: in.Target, Mine: in.Mine, Decide: in.Decide, Limit: in.Limit,
+		})
 		return reply(showAll(rs, showRequest), err)
 	})
 	register(s, huma.Operation{

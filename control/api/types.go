@@ -24,6 +24,9 @@ func (d Duration) String() string {
 	return s
 }
 
+// Std is the same as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
 // MarshalText implements encoding.TextMarshaler.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
@@ -84,6 +87,8 @@ type LoginFinish struct {
 	Login string `json:"login" minLength:"1" maxLength:"256"`
 	Code  string `json:"code,omitempty" maxLength:"4096" doc:"Flow code: from the callback"`
 	State string `json:"state,omitempty" maxLength:"512" doc:"Flow code: from the callback"`
+
+	Issuer string `json:"iss,omitempty" maxLength:"512" doc:"Flow code: from the callback, if it names an issuer (RFC 9207)"`
 }
 
 // LoggedIn is the answer to login/finish. The token is shown here and never again.
@@ -243,6 +248,7 @@ type RequestFilter struct {
 	Status string `json:"status,omitempty"`
 	Target string `json:"target,omitempty"`
 	Mine   bool   `json:"mine,omitempty"`
+	Decide bool   `json:"decide,omitempty"` // only open ones that the person may decide now
 	Limit  int    `json:"limit,omitempty"`
 }
 

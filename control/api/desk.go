@@ -1,0 +1,196 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/curfewdb/curfew/auth"
+	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/recorder/export"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+// Desk joins the API to the desk, the ledger and the recordings. It is Requests, Grants, Sessions and
+// Evidence; what somebody may do or see is the desk's word alone.
+type Desk struct {
+	Desk       *control.Desk
+	Ledger     export.Ledger     // *store.Store
+	Recordings export.Recordings // *recorder.Library
+	Log        *slog.Logger
+}
+
+// Explain shows the desk's refusals; it is Config.Explain.
+func Explain(err error) *Problem {
+	var e *control.Error
+	if errors.As(err, &e) {
+		// The two packages have the same codes: api names them for the wire, control for the desk.
+		return NewProblem(e.Code, e.Public, e.Next).Because(err)
+	}
+	var over *control.EndedError
+	if errors.As(err, &over) {
+		return NewProblem(CodeConflict, over.Public, "").Because(err)
+	}
+	return nil
+}
+
+// Targets implements Requests.
+func (d *Desk) Targets(ctx context.Context, who auth.Identity) ([]Target, error) {
+	offers, err := d.Desk.Targets(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	p := d.Desk.Policy()
+	return showAll(offers, func(o control.TargetOffer) Target {
+		return Target{Name: o.Target, Engine: o.Engine, Levels: showAll(o.Offers, func(o policy.Offer) TargetLevel {
+			return TargetLevel{
+				Name: o.Level, Longest: Duration(o.Longest), Approvals: o.Approvals, Reason: o.Reason,
+				Rule: o.Rule, Approvers: approvers(p, o),
+			}
+		})}
+	}), nil
+}
+
+func approvers(p *policy.Policy, o policy.Offer) string {
+	for i := range p.Rules {
+		if p.Rules[i].Name == o.Rule && o.Approvals > 0 {
+			return ShowWho(p.Rules[i].Approvals.From)
+		}
+	}
+	return ""
+}
+
+// Ask implements Requests.
+func (d *Desk) Ask(ctx context.Context, who auth.Identity, a Ask) (policy.Request, error) {
+	return d.Desk.Ask(ctx, who, policy.Ask{
+		Target: a.Target, Level: a.Level, Duration: a.Duration.Std(), Start: a.Start, Reason: a.Reason,
+	})
+}
+
+// Decide implements Requests.
+func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve bool, comment string) (policy.Request, error) {
+	return d.Desk.Decide(ctx, who, id, approve, comment)
+}
+
+// CancelRequest implements Requests.
+func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) (policy.Request, error) {
+	return d.Desk.CancelRequest(ctx, who, id)
+}
+
+// Requests implements Requests.
+func (d *Desk) Requests(ctx context.Context, who auth.Identity, f RequestFilter) ([]policy.Request, error) {
+	return d.Desk.Requests(ctx, who, control.RequestFilter{
+		Status: policy.Status(f.Status), Target: f.Target, Mine: f.Mine, Decide: f.Decide, Limit: f.Limit,
+	})
+}
+
+// Request implements Requests.
+func (d *Desk) Request(ctx context.Context, who auth.Identity, id string) (policy.Request, error) {
+	return d.Desk.Request(ctx, who, id)
+}
+
+// Wait implements Requests.
+func (d *Desk) Wait(ctx context.Context, who auth.Identity, id string) (policy.Request, error) {
+	return d.Desk.Wait(ctx, who, id)
+}
+
+// Grants implements Grants.
+func (d *Desk) Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]policy.Grant, error) {
+	return d.Desk.Grants(ctx, who, control.GrantFilter{Active: f.Active, Target: f.Target, Mine: f.Mine, Limit: f.Limit})
+}
+
+// Grant implements Grants.
+func (d *Desk) Grant(ctx context.Context, who auth.Identity, id string) (policy.Grant, error) {
+	return d.Desk.Grant(ctx, who, id)
+}
+
+// Receipt implements Grants: the two entries that the ledger has of a grant's end.
+func (d *Desk) Receipt(ctx context.Context, grant string) (*Receipt, error) {
+	var r *Receipt
+	err := d.Ledger.Entries(ctx, 0, func(line []byte) error {
+		e, err := ledger.Decode(line)
+		if err != nil {
+			return err
+		}
+		switch e.Type {
+		case ledger.TypeAccountCut:
+			var cut ledger.AccountCut
+			if err := json.Unmarshal(e.Data, &cut); err != nil || cut.Grant != grant {
+				return err
+			}
+			r = &Receipt{Account: cut.Account, Code: cut.Code, Reason: cut.Reason, Deadline: cut.Deadline, LateMS: cut.LateMS, Cut: cut.Cut}
+		case ledger.TypeAccountCleaned:
+			var clean ledger.AccountCleaned
+			if err := json.Unmarshal(e.Data, &clean); err != nil || clean.Grant != grant || r == nil {
+				return err
+			}
+			r.Clean = clean.Clean
+		}
+		return nil
+	})
+	return r, err
+}
+
+// Password implements Grants.
+func (d *Desk) Password(ctx context.Context, who auth.Identity, grant string) (Credentials, error) {
+	c, err := d.Desk.Password(ctx, who, grant)
+	if err != nil {
+		return Credentials{}, err
+	}
+	return Credentials{
+		Grant: c.Grant, Target: c.Target, Engine: c.Engine, Host: c.Host, Port: c.Port, Database: c.Database,
+		User: c.User, Password: c.Password, SSLMode: c.SSLMode, CA: c.CA, End: utc(c.End),
+	}, nil
+}
+
+// Release implements Grants.
+func (d *Desk) Release(ctx context.Context, who auth.Identity, id string) (policy.Grant, error) {
+	return d.Desk.Release(ctx, who, id)
+}
+
+// Revoke implements Grants.
+func (d *Desk) Revoke(ctx context.Context, who auth.Identity, id, reason string) (policy.Grant, error) {
+	return d.Desk.Revoke(ctx, who, id, reason)
+}
+
+// Sessions implements Sessions.
+func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error) {
+	ss, err := d.Desk.Sessions(ctx, who, control.SessionFilter{Grant: f.Grant, Target: f.Target, Open: f.Open, Mine: f.Mine, Limit: f.Limit})
+	return showAll(ss, showSession), err
+}
+
+// Session implements Sessions.
+func (d *Desk) Session(ctx context.Context, who auth.Identity, id string) (Session, error) {
+	s, err := d.Desk.Session(ctx, who, id)
+	return showSession(s), err
+}
+
+func showSession(s control.Session) Session {
+	out := Session{
+		ID: s.ID, Grant: s.Grant, Target: s.Target, Level: s.Level, Person: ShowPerson(s.Identity),
+		Account: s.Account, Node: s.Node, Client: s.Client, Began: utc(s.Began), Ended: utc(s.Ended),
+	}
+	if sealed := s.Sealed; sealed != nil {
+		out.Statements, out.EndCode, out.EndReason, out.Fate = sealed.End.Statements, sealed.End.Code, sealed.End.Reason, sealed.End.Fate
+		out.Interrupted, out.Events, out.Root = sealed.Interrupted, sealed.Count, sealed.Root
+	}
+	return out
+}
+
+// Recording implements Sessions.
+func (d *Desk) Recording(ctx context.Context, who auth.Identity, session, from string) (io.ReadCloser, error) {
+	s, err := d.Desk.ReadRecording(ctx, who, session, "replay", from)
+	if err != nil {
+		return nil, err
+	}
+	return d.Recordings.Open(s.ID)
+}
+
+// Checkpoint implements Evidence.
+func (d *Desk) Checkpoint(ctx context.Context) ([]byte, error) { return d.Ledger.Checkpoint(ctx) }
+
+// VerifierKey implements Evidence.
+func (d *Desk) VerifierKey() string { return d.Ledger.VerifierKey() }
