@@ -311,3 +311,14 @@ func same(t *testing.T, path, want string, err error) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// The example that docker-compose.yml mounts must load.
+func TestDeployedExampleLoads(t *testing.T) {
+	c, p, err := LoadAll(filepath.Join("..", "..", "deploy", "curfew.yaml"), "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Rules) == 0 || c.Targets["orders"].Engine != "postgres" {
+		t.Errorf("%+v", p)
+	}
+}

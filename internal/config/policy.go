@@ -238,7 +238,7 @@ func (f *policyFile) policy(targets map[string]Target) *policy.Policy {
 	}
 	for _, r := range f.Rules {
 		if r.Lapse == 0 {
-			r.Lapse = 24 * time.Hour
+			r.Lapse = policy.DefaultLapse
 		}
 		p.Rules = append(p.Rules, policy.Rule{
 			Name: r.Name, Who: policy.Who(r.Who), Targets: r.Targets, Labels: r.Labels, Levels: r.Levels,

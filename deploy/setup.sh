@@ -1,0 +1,34 @@
+#!/bin/sh
+# Makes, once, what the services of docker-compose.yml share: a CA, a certificate for each, two passwords.
+set -eu
+cd /shared
+[ -e ready ] && exit 0
+apk add --no-cache -q openssl
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+  -subj "/CN=Curfew example CA" -keyout ca.key -out ca.pem
+certificate() { # certificate NAME UID DNS...
+  name=$1; uid=$2; shift 2
+  san=""
+  for dns in "$@"; do san="$san,DNS:$dns"; done
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr"
+  printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "${san#,},IP:127.0.0.1" > "$name.ext"
+  openssl x509 -req -days 825 -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -extfile "$name.ext" -out "$name.pem"
+  chown "$uid:$uid" "$name.key"
+  chmod 0600 "$name.key"
+  rm "$name.csr" "$name.ext"
+}
+certificate curfew 65532 localhost curfew
+certificate dex 65532 dex.localhost dex
+certificate postgres 999 postgres
+
+password() { # password NAME UID
+  (umask 077 && openssl rand -hex 24 > "$1.password")
+  chown "$2" "$1.password"
+}
+# Curfew reads the broker's; PostgreSQL's set-up script needs both, and reads this one by its group.
+password broker 65532:999
+chmod 0640 broker.password
+password superuser 999:999
+rm ca.key # nothing more is signed
+touch ready
