@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -107,12 +106,14 @@ func (s *Store) lastAnchor(ctx context.Context, f *os.File) (int64, error) {
 	return longest, s.contains(ctx, roots, longest)
 }
 
+var errEnough = errors.New("enough")
+
 // contains checks that the ledger had those roots at those sizes.
 func (s *Store) contains(ctx context.Context, roots map[int64]ledger.Checkpoint, longest int64) error {
 	var tree ledger.Tree
 	err := s.Entries(ctx, 0, func(line []byte) error {
 		if tree.Size() >= longest {
-			return io.EOF
+			return errEnough
 		}
 		tree.Append(ledger.LeafHash(line))
 		if c, ok := roots[tree.Size()]; ok && c.Root != tree.Root() {
@@ -120,7 +121,7 @@ func (s *Store) contains(ctx context.Context, roots map[int64]ledger.Checkpoint,
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
 	if tree.Size() < longest {
