@@ -170,6 +170,8 @@ type Residue struct {
 	Owner    string `json:"owner"`           // the account, or the group that owns it after SET ROLE
 	Action   string `json:"action"`          // "quarantined", "reported", "revoked"
 	Alert    bool   `json:"alert,omitempty"` // definer function, view or trigger: may show what a stranger may not see
+	// Shared names other accounts that held the owning group at that time: it may be theirs.
+	Shared []string `json:"shared,omitempty"`
 }
 
 // Foreign is a backend of a live account that is not one of Curfew's sessions.

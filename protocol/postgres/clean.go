@@ -1,0 +1,250 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
+)
+
+// lockTimeout bounds how long cleaning waits for a lock that somebody else holds, and so how long it
+// makes others queue behind it. What it did not get this time it gets the next.
+const lockTimeout = "2s"
+
+// Clean rolls back what the account prepared, notes what it leaves behind, quarantines that, drops the
+// account and proves by a query that it is gone. An error leaves the account locked; what was learned
+// until then is returned with it, is kept in the role's comment, and is in the result of the call that
+// succeeds, in this process or another.
+func (a *account) Clean(ctx context.Context) (protocol.Clean, error) {
+	if err := take(ctx, a.cleaning); err != nil {
+		return a.cleaned(), err
+	}
+	defer give(a.cleaning)
+	a.shut()
+	err := a.cleanUp(ctx)
+	if err == nil {
+		err = a.prove(ctx)
+	}
+	if err != nil {
+		return a.cleaned(), fmt.Errorf("clean %s: %w", a.spec.Name, err)
+	}
+	a.engine.forget(a)
+	return a.cleaned(), nil
+}
+
+// cleaned is what cleaning has learned so far.
+func (a *account) cleaned() protocol.Clean {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.clean
+	c.RolledBack = append([]string(nil), c.RolledBack...)
+	c.Residue = append([]protocol.Residue(nil), c.Residue...)
+	return c
+}
+
+// cleanUp takes the role off the server; each step is its own commit and bears to be repeated.
+func (a *account) cleanUp(ctx context.Context) error {
+	if err := take(ctx, a.killing); err != nil {
+		return err
+	}
+	err := a.empty(ctx) // it may never have been cut, or somebody has unlocked it
+	give(a.killing)
+	if errors.Is(err, errNoRole) {
+		return a.orphans(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := a.row(ctx)
+	if err != nil {
+		return err
+	}
+	a.is(r.oid)
+	can, err := a.reach(ctx, r)
+	if err != nil {
+		return err
+	}
+	if _, err := a.rollBack(ctx, r.oid, can); err != nil {
+		return err
+	}
+	places, err := a.look(ctx, r, can)
+	if err != nil {
+		return err
+	}
+	if err := a.unshare(ctx, r.oid); err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := a.quarantine(ctx, r.oid, p); err != nil {
+			return fmt.Errorf("database %s: %w", p.database, err)
+		}
+	}
+	return a.drop(ctx)
+}
+
+// rollBack ends the prepared transactions that are this grant's, each in its own database and as its
+// owner: nobody else may.
+func (a *account) rollBack(ctx context.Context, oid uint32, can []reached) ([]string, error) {
+	type prepared struct{ gid, database, owner string }
+	var list []prepared
+	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, query("prepared"), int64(oid), oids(can), a.gids())
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (p prepared, err error) {
+			return p, r.Scan(&p.gid, &p.database, &p.owner)
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for _, p := range list {
+		err := a.engine.in(ctx, p.database, func(ctx context.Context, c *pgx.Conn) error {
+			return as(ctx, c, p.owner, "ROLLBACK PREPARED "+literal(p.gid))
+		})
+		if err != nil && !is(err, "42704") { // somebody else finished it
+			return done, fmt.Errorf("roll back prepared transaction %q in %s: %w", p.gid, p.database, err)
+		}
+		done = append(done, p.gid)
+		a.mu.Lock()
+		a.clean.RolledBack = append(a.clean.RolledBack, p.gid)
+		a.mu.Unlock()
+		if err := a.engine.cfg.Step.Do("clean.rolled_back"); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// as runs one statement outside a transaction in another role. A connection that can't come back from
+// it is closed.
+func as(ctx context.Context, c *pgx.Conn, role, sql string) error {
+	if _, err := c.Exec(ctx, "SET ROLE "+pgx.Identifier{role}.Sanitize()); err != nil {
+		return err
+	}
+	_, err := c.Exec(ctx, sql)
+	if _, reset := c.Exec(ctx, "RESET ROLE"); reset != nil {
+		hangUp(ctx, c)
+		err = errors.Join(err, reset)
+	}
+	return err
+}
+
+// unshare takes the account away from whoever was given it. That it was shared was noted by look.
+func (a *account) unshare(ctx context.Context, oid uint32) error {
+	members, err := a.members(ctx, oid)
+	if err != nil || len(members) == 0 {
+		return err
+	}
+	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return a.inTx(ctx, c, func(s *script) {
+			for _, m := range members {
+				s.add("unshare", vars{"account": a.spec.Name, "member": m})
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("take the account from %s: %w", strings.Join(members, ", "), err)
+	}
+	return a.engine.cfg.Step.Do("clean.unshared")
+}
+
+// members are the roles, the broker aside, that were given the account.
+func (a *account) members(ctx context.Context, oid uint32) (members []string, err error) {
+	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, query("shared"), int64(oid))
+		if err != nil {
+			return err
+		}
+		members, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return members, err
+}
+
+// quarantine makes what was left in one database harmless, and the account ready to be dropped as far
+// as that database goes. All of it or nothing.
+func (a *account) quarantine(ctx context.Context, oid uint32, p place) error {
+	if !p.own && len(p.relations)+len(p.routines) == 0 {
+		return nil
+	}
+	err := a.engine.in(ctx, p.database, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, query("quarantine"), int64(oid), p.relations, p.routines)
+		if err != nil {
+			return err
+		}
+		steps, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		return a.inTx(ctx, c, func(s *script) {
+			for _, step := range steps {
+				s.text.WriteString(step + ";\n")
+			}
+			if p.own {
+				s.add("reassign", vars{"account": a.spec.Name, "quarantine": quarantine})
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return a.engine.cfg.Step.Do("clean.quarantined")
+}
+
+// drop removes the role.
+func (a *account) drop(ctx context.Context) error {
+	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return a.inTx(ctx, c, func(s *script) { s.add("drop", vars{"account": a.spec.Name}) })
+	})
+	if err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	a.mu.Lock()
+	a.clean.DroppedAt = time.Now()
+	a.mu.Unlock()
+	return a.engine.cfg.Step.Do("clean.dropped")
+}
+
+// inTx runs a script in one transaction that waits for no lock longer than lockTimeout.
+func (a *account) inTx(ctx context.Context, c *pgx.Conn, build func(*script)) error {
+	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		s := &script{}
+		s.text.WriteString("SET LOCAL lock_timeout = '" + lockTimeout + "';\n")
+		build(s)
+		return s.run(ctx, tx)
+	})
+}
+
+// prove asks the server whether anything of the account is left. The query and its answer are the receipt.
+func (a *account) prove(ctx context.Context) error {
+	a.mu.Lock()
+	oid := a.oid
+	a.mu.Unlock()
+	var roles, backends, prepared int
+	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, query("prove"), a.spec.Name, int64(oid)).Scan(&roles, &backends, &prepared)
+	})
+	if err != nil {
+		return fmt.Errorf("prove: %w", err)
+	}
+	if roles+backends+prepared != 0 {
+		return fmt.Errorf("not gone: %d roles, %d backends, %d prepared transactions are left", roles, backends, prepared)
+	}
+	sql := strings.NewReplacer("$1", literal(a.spec.Name), "$2::bigint", fmt.Sprint(oid)).Replace(query("prove"))
+	a.mu.Lock()
+	a.clean.Proof = strings.Join(strings.Fields(sql), " ") + " → roles 0, backends 0, prepared_transactions 0"
+	if a.clean.DroppedAt.IsZero() { // an earlier process dropped it
+		a.clean.DroppedAt = time.Now()
+	}
+	a.mu.Unlock()
+	return a.engine.cfg.Step.Do("clean.proved")
+}

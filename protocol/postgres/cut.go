@@ -1,0 +1,300 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
+)
+
+const (
+	pollFirst     = time.Millisecond
+	pollMost      = 50 * time.Millisecond
+	startingWait  = time.Second     // how long connections that are just being opened are waited for
+	fateWait      = 5 * time.Second // how long a transaction may take to show its fate
+	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
+)
+
+// end is a backend that was terminated.
+type end struct {
+	pid      uint32
+	xid      string // transaction in flight, 64 bits as text; empty = it had written nothing
+	address  string
+	link     *link // nil: none of ours
+	inFlight uint64
+	fate     string
+}
+
+// Cut locks the account (in its own commit), terminates its backends until none is left, and learns
+// what became of what they were doing. All of it runs on the connection that is kept open for closing.
+func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
+	began := time.Now()
+	a.shut()
+	if err := take(ctx, a.killing); err != nil {
+		return a.receipt(began), err
+	}
+	defer give(a.killing)
+	err := a.empty(ctx)
+	if errors.Is(err, errNoRole) {
+		err = a.orphans(ctx)
+	}
+	if err != nil {
+		return a.receipt(began), fmt.Errorf("cut %s: %w", a.spec.Name, err)
+	}
+	a.mu.Lock()
+	if a.cut.GoneAt.IsZero() {
+		a.cut.GoneAt = time.Now()
+	}
+	a.cut.Left = 0
+	a.mu.Unlock()
+	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
+}
+
+// orphans terminates what outlived the role: nobody can log in as one that is not there, but whoever was
+// in goes on working.
+func (a *account) orphans(ctx context.Context) error {
+	a.locked()
+	a.mu.Lock()
+	oid := a.oid
+	a.mu.Unlock()
+	if oid == 0 {
+		return nil
+	}
+	ends, err := a.drain(ctx, oid, 0)
+	a.note(a.engine.fates(ctx, ends))
+	return err
+}
+
+// receipt is what cutting has learned so far, across attempts.
+func (a *account) receipt(began time.Time) protocol.Cut {
+	a.mu.Lock()
+	if first := a.cut.LockedAt; !first.IsZero() && first.Before(began) {
+		began = first
+	}
+	cut := a.cut
+	a.mu.Unlock()
+	cut.Outcomes = a.since(began.Add(-receiptWindow))
+	return cut
+}
+
+// locked notes when nobody could log in any more.
+func (a *account) locked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cut.LockedAt.IsZero() {
+		a.cut.LockedAt = time.Now()
+	}
+}
+
+// empty locks the account and terminates its backends until none is left. The caller has the killing
+// token; on nil nobody is in and nobody gets in.
+func (a *account) empty(ctx context.Context) error {
+	r, err := a.row(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.lock(ctx, r.oid); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	a.locked()
+	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
+		return err
+	}
+	ends, err := a.drain(ctx, r.oid, 0)
+	if err == nil {
+		// Whoever passed the login check before the lock was committed shows up now, or never.
+		err = a.engine.starting(ctx)
+	}
+	if err == nil {
+		var late []end
+		late, err = a.drain(ctx, r.oid, 0)
+		ends = append(ends, late...)
+	}
+	a.note(a.engine.fates(ctx, ends))
+	if err != nil {
+		return err
+	}
+	return a.engine.cfg.Step.Do("cut.terminated")
+}
+
+// lock commits that nobody can log in. A person can hold the lock on their own role's row (BEGIN;
+// ALTER ROLE …), so when the lock does not come at once their backends are terminated first, and what
+// they prepared under the account's own name is rolled back.
+func (a *account) lock(ctx context.Context, oid uint32) error {
+	sql, err := statement("lock", vars{"account": a.spec.Name})
+	if err != nil {
+		return err
+	}
+	for {
+		err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, sql)
+			return err
+		})
+		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
+			return err
+		}
+		ends, killErr := a.drain(ctx, oid, 0)
+		a.note(a.engine.fates(ctx, ends))
+		if killErr == nil && len(ends) == 0 {
+			_, killErr = a.rollBack(ctx, oid, nil)
+		}
+		if killErr != nil {
+			return errors.Join(err, killErr)
+		}
+		if !pause(ctx, pollMost) {
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// drain terminates the account's backends (only this one, if it is not 0) until none is left.
+func (a *account) drain(ctx context.Context, oid, only uint32) ([]end, error) {
+	seen := map[uint32]*end{}
+	var order []uint32
+	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
+		left, err := a.terminate(ctx, oid, only)
+		for _, e := range left {
+			old := seen[e.pid]
+			if old == nil {
+				seen[e.pid] = &e
+				order = append(order, e.pid)
+			} else if e.xid != "" {
+				old.xid = e.xid
+			}
+		}
+		a.mu.Lock()
+		a.cut.Left = len(left)
+		a.mu.Unlock()
+		if err == nil && len(left) > 0 && !pause(ctx, wait) {
+			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
+		}
+		if err != nil || len(left) == 0 {
+			ends := make([]end, 0, len(order))
+			for _, pid := range order {
+				ends = append(ends, *seen[pid])
+			}
+			return ends, err
+		}
+	}
+}
+
+// terminate tells the account's backends to go, once, and gives those that were there.
+func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error) {
+	links := map[uint32]*link{}
+	inFlight := map[uint32]uint64{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+		inFlight[l.pid()] = l.inFlight()
+	}
+	var ends []end
+	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		ends = nil
+		rows, err := c.Query(ctx, query("terminate"), int64(oid), int32(only))
+		if err != nil {
+			return err
+		}
+		var e end
+		var pid int32
+		var told bool
+		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &told}, func() error {
+			e.pid = uint32(pid)
+			e.link, e.inFlight = links[e.pid], inFlight[e.pid]
+			ends = append(ends, e)
+			return nil
+		})
+		return err
+	})
+	return ends, err
+}
+
+// starting waits, but not for long, for the connections that are being opened at this moment.
+func (e *Engine) starting(ctx context.Context) error {
+	first, err := e.openings(ctx)
+	deadline := time.Now().Add(startingWait)
+	for wait := pollFirst; err == nil && len(first) > 0 && time.Now().Before(deadline); wait = min(2*wait, pollMost) {
+		if !pause(ctx, wait) {
+			return context.Cause(ctx)
+		}
+		var now map[string]bool
+		now, err = e.openings(ctx)
+		for k := range first {
+			if !now[k] {
+				delete(first, k)
+			}
+		}
+	}
+	return err
+}
+
+// openings gives the connections that are being opened.
+func (e *Engine) openings(ctx context.Context) (map[string]bool, error) {
+	set := map[string]bool{}
+	err := e.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, query("starting"))
+		if err != nil {
+			return err
+		}
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { set[id] = true; return nil })
+		return err
+	})
+	return set, err
+}
+
+// fates asks the server what became of the transactions in flight. A server that can't be asked makes
+// them unknown; the backends are gone all the same.
+func (e *Engine) fates(ctx context.Context, ends []end) []end {
+	var open []string
+	for i := range ends {
+		ends[i].fate = protocol.FateNone
+		if ends[i].xid != "" {
+			ends[i].fate = protocol.FateUnknown
+			open = append(open, ends[i].xid)
+		}
+	}
+	deadline := time.Now().Add(fateWait)
+	for wait := pollFirst; len(open) > 0; wait = min(2*wait, pollMost) {
+		known, prepared, err := e.askFates(ctx, open)
+		if err != nil {
+			e.cfg.Log.Error("ask for the fate of transactions", "error", err)
+			return ends
+		}
+		open = nil
+		for i := range ends {
+			switch fate := known[ends[i].xid]; fate {
+			case protocol.FateAborted, protocol.FateCommitted:
+				ends[i].fate = fate
+			case "in progress":
+				if !prepared[ends[i].xid] {
+					open = append(open, ends[i].xid)
+				}
+			}
+		}
+		if len(open) > 0 && (time.Now().After(deadline) || !pause(ctx, wait)) {
+			return ends
+		}
+	}
+	return ends
+}
+
+func (e *Engine) askFates(ctx context.Context, xids []string) (known map[string]string, prepared map[string]bool, err error) {
+	err = e.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		known, prepared = map[string]string{}, map[string]bool{}
+		rows, err := c.Query(ctx, query("fates"), xids)
+		if err != nil {
+			return err
+		}
+		var xid, fate string
+		var waits bool
+		_, err = pgx.ForEachRow(rows, []any{&xid, &fate, &waits}, func() error {
+			known[xid], prepared[xid] = fate, waits
+			return nil
+		})
+		return err
+	})
+	return known, prepared, err
+}

@@ -1,0 +1,323 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
+)
+
+const (
+	nameMost        = 32 // bytes, so that an account's name fits every engine
+	defaultSessions = 10
+	versionSetFalse = 16 // the first that can give a group's rights without SET ROLE
+)
+
+// Provision creates the account in one transaction, or adopts it after a crash: kills its backends,
+// sets a new secret, keeps what it owns. The caller has made the intent durable before.
+func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (protocol.Account, error) {
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	a := newAccount(e, spec)
+	a.secret = newSecret()
+	verifier, err := scramVerifier(a.secret, accountIterations)
+	if err != nil {
+		return nil, err
+	}
+	if before := e.register(a); before != nil {
+		before.shut()
+		a.learn(before.gids())
+	}
+	v := vars{
+		"account":  spec.Name,
+		"verifier": verifier,
+		"end":      spec.End.UTC().Format("2006-01-02 15:04:05.999999+00"),
+		"sessions": strconv.Itoa(sessions(spec.Level)),
+	}
+	err = e.here(ctx, func(ctx context.Context, c *pgx.Conn) error { return a.provision(ctx, c, v) })
+	if err != nil {
+		a.shut()
+		return nil, fmt.Errorf("provision %s: %w", spec.Name, err)
+	}
+	return a, nil
+}
+
+// checkSpec refuses what would make a wrong account rather than none.
+func checkSpec(spec protocol.AccountSpec) error {
+	switch {
+	case !strings.HasPrefix(spec.Name, namePrefix) || spec.Name == quarantine || len(spec.Name) > nameMost:
+		return fmt.Errorf("account name %q: must begin with %s and have at most %d bytes", spec.Name, namePrefix, nameMost)
+	case len(spec.Level.Roles) == 0:
+		return fmt.Errorf("account %s: its level %q names no group role", spec.Name, spec.Level.Name)
+	case slices.Contains(spec.Level.Roles, quarantine):
+		return fmt.Errorf("account %s: %s is no group for people", spec.Name, quarantine)
+	case spec.End.IsZero():
+		return fmt.Errorf("account %s: has no end", spec.Name)
+	}
+	return nil
+}
+
+func sessions(l protocol.Level) int {
+	if l.Sessions > 0 {
+		return l.Sessions
+	}
+	return defaultSessions
+}
+
+// register makes a the account of its name, before it is there, so that Watch and Sweep know it.
+func (e *Engine) register(a *account) (before *account) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before = e.accounts[a.spec.Name]
+	e.accounts[a.spec.Name] = a
+	return before
+}
+
+// provision creates or adopts on one connection.
+func (a *account) provision(ctx context.Context, c *pgx.Conn, v vars) error {
+	if err := writable(c); err != nil {
+		return err
+	}
+	r, err := readRow(ctx, c, a.spec.Name)
+	switch {
+	case errors.Is(err, errNoRole):
+		return a.create(ctx, c, v)
+	case err != nil:
+		return err
+	case r.note.Installation != "" && r.note.Installation != a.spec.Installation, r.note.Grant != "" && r.note.Grant != a.spec.Grant:
+		return fmt.Errorf("a role of this name is there and belongs to grant %q of installation %q", r.note.Grant, r.note.Installation)
+	}
+	return a.adopt(ctx, c, r, v)
+}
+
+// create makes the role, all or nothing.
+func (a *account) create(ctx context.Context, c *pgx.Conn, v vars) error {
+	settings, err := a.engine.deadMan(ctx, c)
+	if err != nil {
+		return err
+	}
+	v["broker_options"] = ""
+	if major(c) >= versionSetFalse {
+		v["broker_options"] = "WITH INHERIT TRUE, SET TRUE"
+	}
+	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		n := a.newNote()
+		if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&n.Since); err != nil {
+			return err
+		}
+		var s script
+		s.add("create", v)
+		for _, group := range a.spec.Level.Roles {
+			s.add("member", vars{"group": group, "account": a.spec.Name, "options": memberOptions(c, a.spec.Level)})
+		}
+		a.addSettings(&s, settings)
+		s.addNote(a.spec.Name, n)
+		if err := s.run(ctx, tx); err != nil {
+			return err
+		}
+		return a.readOid(ctx, tx)
+	})
+	if err != nil {
+		return err
+	}
+	return a.engine.cfg.Step.Do("provision.created")
+}
+
+// adopt takes over the role of an earlier process. Nobody is left in it when it opens again.
+func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars) error {
+	settings, err := a.engine.deadMan(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := take(ctx, a.killing); err != nil {
+		return err
+	}
+	err = a.empty(ctx)
+	give(a.killing)
+	if err != nil {
+		return fmt.Errorf("adopt: %w", err)
+	}
+	if err := a.engine.cfg.Step.Do("provision.emptied"); err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		var s script
+		s.add("adopt", v)
+		if err := a.resetDatabases(ctx, tx, &s, r.oid); err != nil {
+			return err
+		}
+		if err := a.regroup(ctx, tx, &s, r.oid, memberOptions(c, a.spec.Level)); err != nil {
+			return err
+		}
+		a.addSettings(&s, settings)
+		if r.note.Since == 0 { // lost: what the server still knows is kept
+			n := a.newNote()
+			n.Since = r.since
+			s.addNote(a.spec.Name, n)
+		}
+		return s.run(ctx, tx)
+	})
+	if err != nil {
+		return err
+	}
+	a.opened(r.oid)
+	return a.engine.cfg.Step.Do("provision.adopted")
+}
+
+// opened begins the account's life anew after adoption: its cut is still to come.
+func (a *account) opened(oid uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.oid = oid
+	a.cut = protocol.Cut{}
+	a.killed = nil
+}
+
+func (a *account) readOid(ctx context.Context, q querier) error {
+	r, err := readRow(ctx, q, a.spec.Name)
+	if err == nil {
+		a.is(r.oid)
+	}
+	return err
+}
+
+// resetDatabases sets back what the holder set for single databases.
+func (a *account) resetDatabases(ctx context.Context, tx pgx.Tx, s *script, oid uint32) error {
+	rows, err := tx.Query(ctx, `SELECT d.datname FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+		WHERE s.setrole = $1::bigint::oid`, int64(oid))
+	if err != nil {
+		return err
+	}
+	databases, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, d := range databases {
+		s.add("adopt_reset", vars{"account": a.spec.Name, "database": d})
+	}
+	return err
+}
+
+// regroup gives the account the groups of its level and no others.
+func (a *account) regroup(ctx context.Context, tx pgx.Tx, s *script, oid uint32, options string) error {
+	rows, err := tx.Query(ctx, `SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+		WHERE m.member = $1::bigint::oid`, int64(oid))
+	if err != nil {
+		return err
+	}
+	has, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, group := range has {
+		if !slices.Contains(a.spec.Level.Roles, group) {
+			s.add("unmember", vars{"group": group, "account": a.spec.Name})
+		}
+	}
+	for _, group := range a.spec.Level.Roles {
+		s.add("member", vars{"group": group, "account": a.spec.Name, "options": options})
+	}
+	return err
+}
+
+// memberOptions says what a membership may do: inherit, and SET ROLE only if the level says so. Before
+// PostgreSQL 16 every member can SET ROLE; what that leaves behind is found at the end.
+func memberOptions(c *pgx.Conn, l protocol.Level) string {
+	switch {
+	case major(c) < versionSetFalse:
+		return ""
+	case l.SetRole:
+		return "WITH INHERIT TRUE, SET TRUE"
+	}
+	return "WITH INHERIT TRUE, SET FALSE"
+}
+
+// newNote is what the role's comment will say; Since is still to be filled in.
+func (a *account) newNote() note {
+	return note{Installation: a.spec.Installation, Grant: a.spec.Grant, Requester: a.spec.Requester,
+		End: a.spec.End.UTC(), Level: a.spec.Level.Name, Roles: a.spec.Level.Roles, SetRole: a.spec.Level.SetRole}
+}
+
+// The dead man's switch. Timeouts that depend on the grant are filled in by addSettings.
+var deadManSettings = []struct{ name, value string }{
+	{"client_connection_check_interval", "1s"},
+	{"tcp_keepalives_idle", "30"},
+	{"tcp_keepalives_interval", "10"},
+	{"tcp_keepalives_count", "3"},
+	{"idle_in_transaction_session_timeout", ""}, // "": what is left of the grant
+	{"idle_session_timeout", ""},
+	{"transaction_timeout", ""},
+}
+
+// deadMan asks once which of the settings this server has: versions and platforms differ.
+func (e *Engine) deadMan(ctx context.Context, c *pgx.Conn) (map[string]string, error) {
+	e.probing.Lock()
+	defer e.probing.Unlock()
+	if e.settings != nil {
+		return e.settings, nil
+	}
+	has := map[string]string{}
+	for _, s := range deadManSettings {
+		try := s.value
+		if try == "" {
+			try = "1s"
+		}
+		_, err := c.Exec(ctx, "SELECT set_config($1, $2, true)", s.name, try)
+		switch {
+		case err == nil:
+			has[s.name] = s.value
+		case !is(err, "42704", "22023"): // unknown parameter, not supported here
+			return nil, err
+		}
+	}
+	e.settings = has
+	return has, nil
+}
+
+// addSettings adds the dead man's switch, no longer than what is left of the grant.
+func (a *account) addSettings(s *script, has map[string]string) {
+	left := max(time.Second, min(time.Until(a.spec.End), math.MaxInt32*time.Millisecond))
+	for _, d := range deadManSettings {
+		value, ok := has[d.name]
+		if !ok {
+			continue
+		}
+		if value == "" {
+			value = strconv.FormatInt(left.Milliseconds(), 10) + "ms"
+		}
+		s.add("setting", vars{"account": a.spec.Name, "setting": d.name, "value": value})
+	}
+	s.add("setting", vars{"account": a.spec.Name, "setting": "application_name",
+		"value": "curfew " + a.spec.Grant + " " + a.spec.Requester})
+}
+
+// script collects statements that run together.
+type script struct {
+	text strings.Builder
+	err  error
+}
+
+func (s *script) add(name string, v vars) {
+	text, err := statement(name, v)
+	s.err = errors.Join(s.err, err)
+	s.text.WriteString(text)
+}
+
+func (s *script) addNote(account string, n note) {
+	raw, err := json.Marshal(n)
+	s.err = errors.Join(s.err, err)
+	s.add("note", vars{"account": account, "note": string(raw)})
+}
+
+// run sends the script as one message inside tx.
+func (s *script) run(ctx context.Context, tx pgx.Tx) error {
+	if s.err != nil {
+		return s.err
+	}
+	_, err := tx.Exec(ctx, s.text.String(), pgx.QueryExecModeSimpleProtocol)
+	return err
+}

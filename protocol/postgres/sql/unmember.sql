@@ -1,0 +1,2 @@
+-- A group that the account's level does not name (any more).
+REVOKE :"group" FROM :"account";

@@ -1,0 +1,1 @@
+REVOKE :"account" FROM :"member";

@@ -1,0 +1,186 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
+)
+
+const (
+	// secondLook is how long after the first look a backend that nobody knows is looked for again: one
+	// of ours may have been between its login and the moment we were told its pid.
+	secondLook = 300 * time.Millisecond
+	// openingMost is how long one of our own logins may take. As long as one is under way, a backend
+	// that is younger may be it; an older one never is.
+	openingMost = dialTimeout
+	// lingerMost is how long a backend may outlive its session, which said goodbye.
+	lingerMost = 10 * time.Second
+)
+
+// backend names one server process for as long as it lives.
+type backend struct {
+	pid   uint32
+	start time.Time
+}
+
+// seen is one backend of an account, as the server shows it.
+type seen struct {
+	backend
+	age     time.Duration // by the server's clock
+	address string
+}
+
+// Watch kills backends of live accounts that are not Curfew's own sessions, and reports them. A person
+// can change the password of their account and log in past the proxy; this is how that is found.
+//
+// A session's own backend must not be mistaken for one. Sessions join the account before they dial;
+// what nobody knows at the first look is looked for again a moment later, and only what still nobody
+// knows, while no own login could be it, is foreign. A session that has said goodbye may linger.
+func (e *Engine) Watch(ctx context.Context) ([]protocol.Foreign, error) {
+	accounts := e.live()
+	if len(accounts) == 0 {
+		return nil, nil
+	}
+	suspects, err := e.strangers(ctx, accounts)
+	if err != nil || len(suspects) == 0 {
+		return nil, err
+	}
+	if !pause(ctx, secondLook) {
+		return nil, context.Cause(ctx)
+	}
+	again, err := e.strangers(ctx, accounts)
+	if err != nil {
+		return nil, err
+	}
+	var list []protocol.Foreign
+	for a, now := range again {
+		for _, s := range now {
+			if !slices.ContainsFunc(suspects[a], func(x seen) bool { return x.pid == s.pid && x.start.Equal(s.start) }) {
+				continue // it has just come; the next pass looks again
+			}
+			foreign, killErr := a.expel(ctx, s)
+			list, err = append(list, foreign), errors.Join(err, killErr)
+		}
+	}
+	return list, err
+}
+
+// live gives the accounts that sessions may join.
+func (e *Engine) live() map[string]*account {
+	e.mu.Lock()
+	accounts := maps.Clone(e.accounts)
+	e.mu.Unlock()
+	maps.DeleteFunc(accounts, func(_ string, a *account) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.closing || a.secret == ""
+	})
+	return accounts
+}
+
+// strangers gives the backends that none of our sessions answers for.
+func (e *Engine) strangers(ctx context.Context, accounts map[string]*account) (map[*account][]seen, error) {
+	before := map[*account]map[uint32]bool{}
+	for _, a := range accounts {
+		before[a] = a.pids()
+	}
+	there := map[*account][]seen{}
+	err := e.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		clear(there)
+		rows, err := c.Query(ctx, query("watch"), slices.Collect(maps.Keys(accounts)))
+		if err != nil {
+			return err
+		}
+		var name string
+		var pid int32
+		var age float64
+		var s seen
+		_, err = pgx.ForEachRow(rows, []any{&name, &pid, &s.start, &age, &s.address}, func() error {
+			s.pid, s.age = uint32(pid), time.Duration(age*float64(time.Second))
+			there[accounts[name]] = append(there[accounts[name]], s)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	for _, a := range accounts {
+		// A session may have joined or left since the first count: who was ours then or is now is ours.
+		there[a] = a.unknown(there[a], before[a])
+		if len(there[a]) == 0 {
+			delete(there, a)
+		}
+	}
+	return there, nil
+}
+
+// pids are the backends of our sessions, and of those that have just left.
+func (a *account) pids() map[uint32]bool {
+	known := map[uint32]bool{}
+	for _, l := range a.joined() {
+		known[l.pid()] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for pid, at := range a.released {
+		if time.Since(at) < lingerMost {
+			known[pid] = true
+		}
+	}
+	return known
+}
+
+// unknown sorts out whom our sessions answer for. Logins under way (their pid is still 0) each answer
+// for one young backend.
+func (a *account) unknown(there []seen, before map[uint32]bool) []seen {
+	opening := 0
+	for _, l := range a.joined() {
+		if l.pid() == 0 {
+			opening++
+		}
+	}
+	now := a.pids()
+	a.mu.Lock()
+	maps.DeleteFunc(a.released, func(pid uint32, at time.Time) bool {
+		return time.Since(at) >= lingerMost || !slices.ContainsFunc(there, func(s seen) bool { return s.pid == pid })
+	})
+	a.mu.Unlock()
+	there = slices.DeleteFunc(there, func(s seen) bool { return before[s.pid] || now[s.pid] })
+	slices.SortFunc(there, func(x, y seen) int { return y.start.Compare(x.start) }) // youngest first
+	return slices.DeleteFunc(there, func(s seen) bool {
+		if opening > 0 && s.age < openingMost {
+			opening--
+			return true
+		}
+		return false
+	})
+}
+
+// expel terminates one foreign backend.
+func (a *account) expel(ctx context.Context, s seen) (protocol.Foreign, error) {
+	f := protocol.Foreign{Account: a.spec.Name, Backend: strconv.FormatUint(uint64(s.pid), 10), Address: s.address}
+	if err := take(ctx, a.killing); err != nil {
+		return f, err
+	}
+	defer give(a.killing)
+	oid, err := a.role(ctx)
+	var ends []end
+	if err == nil {
+		ends, err = a.drain(ctx, oid, s.pid)
+	}
+	if err != nil {
+		return f, fmt.Errorf("terminate foreign backend %d of %s: %w", s.pid, a.spec.Name, err)
+	}
+	f.Killed = true // or it was gone by itself
+	a.note(a.engine.fates(ctx, ends))
+	return f, nil
+}
