@@ -40,6 +40,7 @@ type app struct {
 	stdout, stderr io.Writer
 	env            func(string) string
 	now            func() time.Time
+	inspect        inspector // for check
 
 	output string // -o
 	server string // --server
@@ -88,8 +89,11 @@ the client you know, be cut off at the database when the time is up, and prove i
 	)
 	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newRelease)
 	a.add(root, groupDecide, newRequests, newApprove, newDeny, newCancel, newRevoke)
-	a.add(root, groupProve, newSessions, newExport)
+	a.add(root, groupProve, newSessions, newExport, newVerify, newKey, newCheckpoint)
 	a.add(root, groupServe, newVersion)
+	if a.inspect != nil {
+		a.add(root, groupServe, newCheck)
+	}
 	return root
 }
 

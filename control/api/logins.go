@@ -45,4 +45,6 @@ func (d Doorkeeper) Whoami(ctx context.Context, token string) (auth.Identity, er
 }
 
 // Logout implements Logins.
-func (d Doorkeeper) Logout(ctx context.Context, token string) error { return d.Logins.Logout(ctx, token) }
+func (d Doorkeeper) Logout(ctx context.Context, token string) error {
+	return d.Logins.Logout(ctx, token)
+}
