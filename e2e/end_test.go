@@ -103,6 +103,9 @@ func deeds() map[string]deed {
 			if fmt.Sprint(r.Clean.RolledBack) != "[story-"+word+"]" {
 				t.Errorf("rolled back: %v", r.Clean.RolledBack)
 			}
+			if got := shared.ask(t, "orders", "SELECT gid FROM pg_prepared_xacts WHERE gid = $1", "story-"+word); len(got) != 0 {
+				t.Errorf("still prepared: %v", got)
+			}
 		}},
 	}
 }

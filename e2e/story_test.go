@@ -9,9 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,24 +224,6 @@ func refused(t testing.TB, err error, words ...string) {
 	}
 }
 
-// exported gives the exported bundle of a scope as a directory.
-func (s *town) exported(t testing.TB, scope ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "bundle.tar.zst")
-	must(s.sam.Run(t.Context(), append([]string{"export", "--out", file}, scope...)...))(t)
-	out := filepath.Join(dir, "bundle")
-	if err := os.Mkdir(out, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	tar := exec.CommandContext(t.Context(), "tar", "-x", "--zstd", "-f", file, "-C", out)
-	must(harness.Run(tar))(t)
-	if found := must(filepath.Glob(filepath.Join(out, "*", "bundle.json")))(t); len(found) == 1 {
-		return filepath.Dir(found[0])
-	}
-	return out
-}
-
 // ends waits until a channel gives its error.
 func ends(t testing.TB, done <-chan error) error {
 	t.Helper()
@@ -254,13 +234,4 @@ func ends(t testing.TB, done <-chan error) error {
 		t.Fatal("the client was not told within 20 s")
 		return nil
 	}
-}
-
-func kinds(rs []protocol.Residue) []string {
-	var out []string
-	for _, r := range rs {
-		out = append(out, r.Database+" "+r.Kind+" "+r.Object+" "+r.Action)
-	}
-	slices.Sort(out)
-	return out
 }

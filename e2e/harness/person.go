@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -139,18 +138,13 @@ func (p *Person) Sessions(ctx context.Context, grant string) ([]api.Session, err
 // Credentials makes a grant password, and gives what a stock client needs beside it.
 func (p *Person) Credentials(ctx context.Context, grant string) (Credentials, error) {
 	var c Credentials
-	err := p.JSON(ctx, &c.Credentials, "credentials", grant)
-	if err == nil && c.CA != "" {
-		c.caFile = filepath.Join(p.Home, grant+".pem")
-		err = os.WriteFile(c.caFile, []byte(c.CA), 0o600)
-	}
-	return c, err
+	return c, p.JSON(ctx, &c, "credentials", grant)
 }
 
 // Credentials is what a stock client needs.
 type Credentials struct {
 	api.Credentials
-	caFile string
+	CAFile string `json:"ca_file"`
 }
 
 // URL is a libpq connection string.
@@ -159,8 +153,8 @@ func (c Credentials) URL() string {
 	if c.SSLMode != "" {
 		q.Set("sslmode", c.SSLMode)
 	}
-	if c.caFile != "" {
-		q.Set("sslrootcert", c.caFile)
+	if c.CAFile != "" {
+		q.Set("sslrootcert", c.CAFile)
 	}
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(c.User, c.Password),
 		Host: c.Host + ":" + strconv.Itoa(c.Port), Path: "/" + c.Database, RawQuery: q.Encode()}
@@ -180,25 +174,8 @@ func (c Credentials) PSQL(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// API is a client with this person's login, for what no command prints.
-func (p *Person) API() (*api.Client, error) {
-	text, err := os.ReadFile(filepath.Join(p.Home, "session.json"))
-	if err != nil {
-		return nil, err
-	}
-	var s struct{ Server, Token string }
-	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, err
-	}
-	return &api.Client{Server: s.Server, Token: s.Token, Agent: "e2e", HTTP: http.DefaultClient}, nil
-}
-
 // VerifierKey gives the public key that the ledger's checkpoints are signed for.
 func (p *Person) VerifierKey(ctx context.Context) (string, error) {
-	c, err := p.API()
-	if err != nil {
-		return "", err
-	}
-	key, err := c.VerifierKey(ctx)
+	key, err := p.Run(ctx, "key")
 	return strings.TrimSpace(key), err
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -277,13 +276,13 @@ func (p *Postgres) populate(ctx context.Context) error {
 	return nil
 }
 
-// Leftovers lists what is in the server of Curfew's accounts: roles, backends, prepared transactions.
+// Leftovers lists what is in the server of accounts whose names match the LIKE pattern: roles, backends,
+// and prepared transactions.
 func (p *Postgres) Leftovers(ctx context.Context, account string) ([]string, error) {
-	like := strings.ReplaceAll(account, "_", `\_`)
 	return p.Ask(ctx, "postgres", `
 		SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE $1 AND rolname NOT IN ('curfew_broker', 'curfew_quarantine')
 		UNION ALL SELECT 'backend ' || usename || ' ' || coalesce(query, '') FROM pg_stat_activity WHERE usename LIKE $1 AND usename <> 'curfew_broker'
-		UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts WHERE owner LIKE $1 OR gid LIKE 'story-%'`, like)
+		UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts WHERE owner LIKE $1`, account)
 }
 
 // Close ends the server at once; its data is thrown away anyway.

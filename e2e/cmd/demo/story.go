@@ -215,7 +215,7 @@ func (s *story) verifying(ctx context.Context) error {
 		return err
 	}
 	bundle := filepath.Join(s.dir, "bundle.tar.zst")
-	if _, err := s.as(ctx, s.sam, "export", "--grant", s.grant.ID, "--out", bundle); err != nil {
+	if _, err := s.as(ctx, s.sam, "export", "--grant", s.grant.ID, "--file", bundle); err != nil {
 		return err
 	}
 	if _, err := s.as(ctx, s.sam, "verify", bundle, "--key", key); err != nil {

@@ -1,0 +1,255 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/e2e/harness"
+)
+
+// crash is a moment at which kill -9 strikes.
+type crash struct {
+	at   string                           // step at which the process ends itself; docs/ARCHITECTURE.md lists them
+	kill func(t *testing.T, st *lifetime) // or: what the story waits for before it is killed from outside
+}
+
+func crashes() map[string]crash {
+	all := map[string]crash{
+		"outside/in a statement": {kill: func(t *testing.T, st *lifetime) { st.town.underway(t, st.word+"-long") }},
+		"outside/after the revocation": {kill: func(t *testing.T, st *lifetime) {
+			st.town.underway(t, st.word+"-long")
+			must(st.bob.Run(t.Context(), "revoke", st.grant.ID, "--reason", "the story says so"))(t)
+		}},
+	}
+	for _, step := range []string{
+		"session.recording", "session.opened", "account.intended", "provision.created",
+		"session.sealed",
+		"cut.locked", "cut.terminated", "cut.gone", "account.cut", "receipt.cut",
+		"clean.noted", "clean.rolled_back", "clean.unshared", "clean.quarantined", "clean.dropped", "clean.proved", "account.cleaned",
+	} {
+		all["at "+step] = crash{at: step}
+	}
+	return all
+}
+
+// lifetime is the life of one grant, played on a Curfew of its own until that dies.
+type lifetime struct {
+	*town
+	word   string
+	grant  api.Grant
+	done   []string // statements that the client saw finished
+	second bool     // after the crash
+}
+
+var crashBinary = sync.OnceValues(func() (string, error) {
+	bin := filepath.Join(shared.dir, "curfew-crash")
+	return bin, harness.Build(context.Background(), bin, "crash")
+})
+
+func newLifetime(t *testing.T, at string) *lifetime {
+	t.Helper()
+	bin := must(crashBinary())(t)
+	dir := t.TempDir()
+	st := &lifetime{town: &town{dir: dir, bin: bin, pg: shared.pg}, word: word(t)}
+	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), shared.pg))(t)
+	st.curfew.Env = []string{"CURFEW_CRASH_AT=" + at}
+	if err := st.curfew.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("curfew's log:\n%s", st.curfew.Log())
+		}
+		if err := st.curfew.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := st.login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// play plays until something fails, which is when the process has died.
+func (st *lifetime) play(ctx context.Context, long func()) error {
+	g, err := st.alice.Granted(ctx, "migrator", time.Hour, st.bob)
+	if err != nil {
+		return err
+	}
+	st.grant = g
+	creds, err := st.alice.Credentials(ctx, g.ID)
+	if err != nil {
+		return err
+	}
+	passing, err := creds.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := st.finish(ctx, passing, "SELECT '"+st.word+"-passing'"); err != nil {
+		return err
+	}
+	if err := passing.Close(ctx); err != nil {
+		return err
+	}
+	c, err := creds.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // the server has hung up on most paths
+	for _, sql := range []string{
+		"INSERT INTO orders (item) VALUES ('" + st.word + "-kept')",
+		"CREATE TABLE crash_" + st.grant.ID + " (a int)",
+		"BEGIN",
+		"INSERT INTO orders (item) VALUES ('" + st.word + "-prepared')",
+		"PREPARE TRANSACTION 'story-" + st.word + "'",
+	} {
+		if err := st.finish(ctx, c, sql); err != nil {
+			return err
+		}
+	}
+	done := goExec(ctx, c, slowly(st.word+"-long"))
+	long()
+	if _, err := st.bob.Run(ctx, "revoke", g.ID, "--reason", "the story says so"); err != nil {
+		return err
+	}
+	return <-done
+}
+
+func (st *lifetime) finish(ctx context.Context, c *pgx.Conn, sql string) error {
+	if _, err := c.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	st.done = append(st.done, sql)
+	return nil
+}
+
+func TestNothingIsLeftOverAfterKill9(t *testing.T) {
+	for name, cr := range crashes() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			st := newLifetime(t, cr.at)
+			err := st.play(t.Context(), func() {
+				if cr.kill == nil {
+					st.underway(t, st.word+"-long")
+					return
+				}
+				cr.kill(t, st)
+				if err := st.curfew.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			})
+			select {
+			case <-st.curfew.Exited():
+			case <-time.After(40 * time.Second):
+				t.Fatalf("the process is alive; the story ended with %v", err)
+			}
+			st.restart(t)
+			st.nothingIsLeftOver(t)
+		})
+	}
+}
+
+func (st *lifetime) restart(t *testing.T) {
+	t.Helper()
+	st.curfew.Env = nil
+	if err := st.curfew.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (st *lifetime) nothingIsLeftOver(t *testing.T) {
+	t.Helper()
+	if st.grant.ID == "" {
+		t.Fatal("it died before there was a grant")
+	}
+	// No backend of a client that is gone outlives one sweep, whether the grant lives or not.
+	st.eventually(t, 20*time.Second, func(ctx context.Context) error {
+		left, err := st.pg.Ask(ctx, "postgres", "SELECT query FROM pg_stat_activity WHERE usename LIKE 'curfew\\_%\\_' || $1", st.grant.ID)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("backends without a session: %q", left)
+		}
+		return err
+	})
+	if g := must(st.sam.Grant(t.Context(), st.grant.ID))(t); g.Ended.IsZero() {
+		must(st.bob.Run(t.Context(), "revoke", st.grant.ID, "--reason", "the end of the story"))(t)
+	}
+	st.eventually(t, 30*time.Second, func(ctx context.Context) error {
+		left, err := st.pg.Leftovers(ctx, `curfew\_%\_`+st.grant.ID)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("left in the database: %q", left)
+		}
+		return err
+	})
+	if got := st.ask(t, "orders", "SELECT gid FROM pg_prepared_xacts WHERE gid = $1", "story-"+st.word); len(got) != 0 {
+		t.Errorf("still prepared: %v", got)
+	}
+	for _, suffix := range []string{"-long", "-prepared"} {
+		if n := st.committed(t, st.word+suffix); n != "0" {
+			t.Errorf("%s rows of %s were committed", n, suffix)
+		}
+	}
+	st.recordingsAreWhole(t)
+}
+
+// recordingsAreWhole: every session is sealed, the bundle verifies, and what the client saw finished is
+// on record.
+func (st *lifetime) recordingsAreWhole(t *testing.T) {
+	t.Helper()
+	st.eventually(t, 20*time.Second, func(ctx context.Context) error {
+		sessions, err := st.sam.Sessions(ctx, st.grant.ID)
+		for _, x := range sessions {
+			if x.Ended.IsZero() || x.Root == "" {
+				err = errors.Join(err, fmt.Errorf("session %s is not sealed: %+v", x.ID, x))
+			}
+		}
+		return err
+	})
+	key := must(st.sam.VerifierKey(t.Context()))(t)
+	dir := st.exported(t, "--grant", st.grant.ID)
+	must(st.sam.Run(t.Context(), "verify", dir, "--key", key))(t)
+	all := strings.Join(st.recorded(t, st.grant.ID), "")
+	for _, sql := range st.done {
+		if !strings.Contains(all, sql) {
+			t.Errorf("was run and is not on record: %s", sql)
+		}
+	}
+}
+
+func (st *lifetime) eventually(t *testing.T, patience time.Duration, check func(context.Context) error) {
+	t.Helper()
+	if err := harness.Eventually(t.Context(), patience, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A grant whose end passes while nobody is there ends at the next start, before anybody can connect.
+func TestAGrantThatEndsWhileCurfewIsDown(t *testing.T) {
+	t.Parallel()
+	st := newLifetime(t, "")
+	g, _, c := st.connected(t, "writer", 4*time.Second)
+	st.grant = g
+	done := goExec(t.Context(), c, slowly(st.word+"-long"))
+	st.underway(t, st.word+"-long")
+	if err := st.curfew.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	time.Sleep(time.Until(g.End))
+	st.restart(t)
+	st.nothingIsLeftOver(t)
+	if g := must(st.sam.Grant(t.Context(), g.ID))(t); g.EndCode != "expired" || !g.Ended.Equal(g.End) && g.Ended.Before(g.End) {
+		t.Errorf("grant: %+v", g)
+	}
+}
