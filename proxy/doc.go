@@ -60,8 +60,14 @@ type Sessions interface {
 // Accounts is the journal of accounts: intents before anything exists, receipts after it is gone.
 type Accounts interface {
 	Intend(ctx context.Context, e ledger.AccountIntended) error
-	Intended(ctx context.Context) ([]ledger.AccountIntended, error) // intents without a second receipt
+	Intended(ctx context.Context) ([]Intent, error)
 	Receipts
+}
+
+// Intent is an account that may exist: one without the second part of its receipt.
+type Intent struct {
+	ledger.AccountIntended
+	Cut bool // the first part is written
 }
 
 // Receipts keeps what happened to an account at and after its grant's end.

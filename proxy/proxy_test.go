@@ -31,7 +31,7 @@ type world struct {
 	sink    protocol.Sink
 	cuts    []ledger.AccountCut
 	ends    []recorder.End
-	intents []ledger.AccountIntended
+	intents []Intent
 
 	relay func(ctx context.Context, sink protocol.Sink) error
 }
@@ -100,14 +100,14 @@ func (r recording) Seal(e recorder.End) (recorder.Sealed, error) {
 }
 
 // Sessions, Accounts
-func (w *world) Opened(context.Context, ledger.SessionOpened) error         { return w.do("opened") }
-func (w *world) Sealed(context.Context, ledger.SessionSealed) error         { return w.do("sealed") }
-func (w *world) OfGrant(context.Context, string) ([]string, error)          { return nil, nil }
-func (w *world) Intend(context.Context, ledger.AccountIntended) error       { return w.do("intend") }
-func (w *world) Intended(context.Context) ([]ledger.AccountIntended, error) { return w.intents, nil }
-func (w *world) Cleaned(context.Context, ledger.AccountCleaned) error       { return w.do("receipt.clean") }
-func (w *world) StillOpen(context.Context, ledger.AccountOpen) error        { return w.do("alert") }
-func (w *world) Foreign(context.Context, ledger.AccountForeign) error       { return w.do("foreign") }
+func (w *world) Opened(context.Context, ledger.SessionOpened) error   { return w.do("opened") }
+func (w *world) Sealed(context.Context, ledger.SessionSealed) error   { return w.do("sealed") }
+func (w *world) OfGrant(context.Context, string) ([]string, error)    { return nil, nil }
+func (w *world) Intend(context.Context, ledger.AccountIntended) error { return w.do("intend") }
+func (w *world) Intended(context.Context) ([]Intent, error)           { return w.intents, nil }
+func (w *world) Cleaned(context.Context, ledger.AccountCleaned) error { return w.do("receipt.clean") }
+func (w *world) StillOpen(context.Context, ledger.AccountOpen) error  { return w.do("alert") }
+func (w *world) Foreign(context.Context, ledger.AccountForeign) error { return w.do("foreign") }
 func (w *world) Cut(_ context.Context, e ledger.AccountCut) error {
 	w.mu.Lock()
 	w.cuts = append(w.cuts, e)
@@ -358,7 +358,7 @@ func TestResume(t *testing.T) {
 	for _, over := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			w.intents = []ledger.AccountIntended{{Grant: "g1", Account: "curfew_i_g1", Target: "orders"}}
+			w.intents = []Intent{{AccountIntended: ledger.AccountIntended{Grant: "g1", Account: "curfew_i_g1", Target: "orders"}}}
 			want := "hold intend provision"
 			if over {
 				w.grant.Ended, w.grant.EndCode = time.Now().Add(-time.Hour), recorder.EndExpired

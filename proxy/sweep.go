@@ -31,7 +31,7 @@ func (s *Server) Resume(ctx context.Context) error {
 	for _, intent := range intents {
 		grant, err := s.cfg.Grants.Recall(ctx, intent.Grant)
 		if err == nil {
-			err = s.tenures.resume(ctx, grant, &adoptions)
+			err = s.tenures.resume(ctx, grant, intent, &adoptions)
 		}
 		if err != nil {
 			s.cfg.Log.Error("ALERT account can't be taken up again", "account", intent.Account, "target", intent.Target, "error", err)
@@ -42,13 +42,13 @@ func (s *Server) Resume(ctx context.Context) error {
 }
 
 // resume begins the tenure of an intent that an earlier process made.
-func (ts *tenures) resume(ctx context.Context, g policy.Grant, adoptions *sync.WaitGroup) error {
+func (ts *tenures) resume(ctx context.Context, g policy.Grant, in Intent, adoptions *sync.WaitGroup) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t, err := ts.begin(ctx, g, true)
 	var refusal *protocol.Refusal
 	if errors.As(err, &refusal) && ts.cfg.Engines[g.Target] != nil { // the grant is over
-		return ts.wind(ctx, g, err)
+		return ts.wind(ctx, g, in, err)
 	}
 	if err != nil {
 		return err
@@ -64,14 +64,14 @@ func (ts *tenures) resume(ctx context.Context, g policy.Grant, adoptions *sync.W
 }
 
 // wind closes the account of a grant that ended while Curfew was not there. The caller holds ts.mu.
-func (ts *tenures) wind(ctx context.Context, g policy.Grant, cause error) error {
+func (ts *tenures) wind(ctx context.Context, g policy.Grant, in Intent, cause error) error {
 	t, err := ts.make(g, true)
 	if err != nil {
 		return err
 	}
 	held, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	end(cause)
-	t.held = held
+	t.held, t.receipted = held, in.Cut
 	if t.spec.Prepared, err = ts.prepared(ctx, g.ID); err != nil {
 		return err
 	}

@@ -30,7 +30,9 @@ type tenure struct {
 	grant  policy.Grant
 	spec   protocol.AccountSpec
 	adopt  bool // an earlier process had this account
-	log    *slog.Logger
+	// receipted: an earlier process wrote the first part of the receipt.
+	receipted bool
+	log       *slog.Logger
 
 	held context.Context // the tenure's own hold: ends the instant the grant does, and says why
 	cut  chan struct{}   // closed once no backend of the account is left
@@ -261,11 +263,9 @@ func (t *tenure) close(ctx context.Context, stop <-chan struct{}) {
 	if !ok || t.cfg.Step.Do("account.cut") != nil {
 		return
 	}
-	receipt := t.receipt(ctx, cut)
-	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, receipt) }) || t.cfg.Step.Do("receipt.cut") != nil {
+	if !t.receipted && !t.writeCut(ctx, cut, stop) {
 		return
 	}
-	t.log.Info("grant ended: account locked, backends gone", "code", receipt.Code, "late_ms", receipt.LateMS, "backends", len(cut.Outcomes))
 	waitFor(&t.sessions, 2*endTimeout)
 	t.clean(ctx, account, stop)
 }
@@ -281,6 +281,16 @@ func (t *tenure) cutOff(ctx context.Context, account protocol.Account, stop <-ch
 		close(t.cut)
 	}
 	return cut, ok
+}
+
+// writeCut writes the first part of the receipt.
+func (t *tenure) writeCut(ctx context.Context, cut protocol.Cut, stop <-chan struct{}) bool {
+	receipt := t.receipt(ctx, cut)
+	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, receipt) }) || t.cfg.Step.Do("receipt.cut") != nil {
+		return false
+	}
+	t.log.Info("grant ended: account locked, backends gone", "code", receipt.Code, "late_ms", receipt.LateMS, "backends", len(cut.Outcomes))
+	return true
 }
 
 // receipt is the first part of the receipt. The deadline is what the grant says of its own end.
