@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/curfewdb/curfew/auth"
+	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/proxy"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+	"github.com/curfewdb/curfew/store"
+)
+
+// house is a running Curfew: every part, put together once.
+type house struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	certs   *certs
+	store   *store.Store
+	library *recorder.Library
+	engines map[string]protocol.Engine
+	desk    *control.Desk
+	logins  *control.Logins
+	proxy   *proxy.Server
+	api     http.Handler
+
+	closers []func() error // last first
+}
+
+func engineNames() []string { return slices.Sorted(maps.Keys(engines())) }
+
+// build puts the parts together, bottom to top. What it opened it closes when a later part fails.
+func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveOptions) (_ *house, err error) {
+	h := &house{cfg: cfg, log: o.log, engines: map[string]protocol.Engine{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.close())
+		}
+	}()
+	if h.certs, err = loadCerts(cfg); err != nil {
+		return nil, err
+	}
+	if err := h.openStores(ctx); err != nil {
+		return nil, err
+	}
+	if err := h.guardTargets(ctx, o.step); err != nil {
+		return nil, err
+	}
+	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: h.targetInfo(o.ca),
+		Enrol: func(target, password string) ([]byte, error) { return h.engines[target].Enrol(password) }})
+	if err != nil {
+		return nil, err
+	}
+	h.closers = append(h.closers, func() error { h.desk.Close(); return nil })
+	if err := h.openLogins(ctx); err != nil {
+		return nil, err
+	}
+	h.proxy = proxy.New(proxy.Config{
+		Node: cfg.Node, Installation: h.store.Installation(), Engines: h.engines, EngineNames: engineOf(cfg),
+		Doorman: grants{h.desk}, Grants: grants{h.desk}, Recordings: recordings{h.library},
+		Sessions: journal{h.store}, Accounts: journal{h.store},
+		FailedLogin: func(from string) { h.store.FailedLogin(from, "wire") }, Log: h.log, Step: o.step,
+	})
+	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: h.log}
+	h.api = api.New(api.Config{
+		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Evidence: desk,
+		FailedLogin: func(from string) { h.store.FailedLogin(from, "api") }, Ready: h.ready, Explain: api.Explain,
+		Now: h.store.Now, Log: h.log,
+	})
+	return h, nil
+}
+
+// openStores opens the truth and the recordings, each of which one process at a time can have.
+func (h *house) openStores(ctx context.Context) (err error) {
+	h.store, err = store.Open(ctx, store.Options{Path: filepath.Join(h.cfg.Data, "store.db"),
+		KeyPath: filepath.Join(h.cfg.Data, "ledger.key"), Version: version, Node: h.cfg.Node, Log: h.log})
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, h.store.Close)
+	h.library, err = recorder.Open(filepath.Join(h.cfg.Data, "recordings"),
+		recorder.Options{Durability: recorder.Durability(h.cfg.Recording.Durability), Node: h.cfg.Node, Log: h.log})
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, h.library.Close)
+	return nil
+}
+
+// guardTargets makes an engine for every target. None of the databases need be up.
+func (h *house) guardTargets(ctx context.Context, step protocol.Step) error {
+	for name, t := range h.cfg.Targets {
+		password, err := config.Secret(t.Password)
+		if err != nil {
+			return fmt.Errorf("target %s: %w", name, err)
+		}
+		e, err := engines()[t.Engine].guard(ctx, targetConfig{name: name, url: t.URL, password: password,
+			installation: h.store.Installation(), log: h.log, step: step})
+		if err != nil {
+			return fmt.Errorf("target %s: %w", name, err)
+		}
+		h.engines[name] = e
+		h.closers = append(h.closers, func() error { e.Close(); return nil })
+	}
+	return nil
+}
+
+// openLogins makes the providers that people log in with; one that is down now is asked again later.
+func (h *house) openLogins(ctx context.Context) error {
+	sealer, err := auth.OpenSealer(filepath.Join(h.cfg.Data, "sealing.key"))
+	if err != nil {
+		return err
+	}
+	var providers []*auth.Provider
+	for _, i := range h.cfg.Issuers {
+		secret, err := config.Secret(i.ClientSecret)
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", i.URL, err)
+		}
+		p, err := auth.Discover(ctx, auth.IssuerConfig{URL: i.URL, ClientID: i.ClientID, ClientSecret: secret,
+			GroupsClaim: i.GroupsClaim, Scopes: i.Scopes, Log: h.log})
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", i.URL, err)
+		}
+		providers = append(providers, p)
+	}
+	h.logins, err = control.NewLogins(control.LoginOptions{Store: h.store, Desk: h.desk, Providers: providers,
+		Sealer: sealer, Refresh: h.cfg.Refresh, Log: h.log})
+	return err
+}
+
+// targetInfo is what clients are told: where a target's engine is served, never where the target is.
+func (h *house) targetInfo(ca string) map[string]control.TargetInfo {
+	all := map[string]control.TargetInfo{}
+	for name, t := range h.cfg.Targets {
+		for _, l := range h.cfg.Listeners {
+			if l.Engine != t.Engine {
+				continue
+			}
+			host, port, _ := net.SplitHostPort(l.Address) // checked when it was read
+			info := control.TargetInfo{Engine: t.Engine, Host: host, Database: databaseOf(t.URL), SSLMode: "disable"}
+			info.Port, _ = strconv.Atoi(port)
+			if l.TLS != nil {
+				info.SSLMode, info.CA = "verify-full", ca
+			}
+			all[name] = info
+			break
+		}
+	}
+	return all
+}
+
+func databaseOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(u.Path, "/")
+}
+
+func engineOf(cfg *config.Config) map[string]string {
+	names := map[string]string{}
+	for name, t := range cfg.Targets {
+		names[name] = t.Engine
+	}
+	return names
+}
+
+// ready says what Curfew lacks to do its work, or nil.
+func (h *house) ready(ctx context.Context) error {
+	return errors.Join(h.library.Err(), h.store.View(ctx, func(*store.Tx) error { return nil }))
+}
+
+// heal brings to an end what a crash left of recordings, before anybody is let in.
+func (h *house) heal(ctx context.Context) error {
+	open, err := h.store.OpenSessions(ctx)
+	if err != nil {
+		return err
+	}
+	healed, err := h.library.Heal(ctx, open)
+	if err != nil {
+		return err
+	}
+	for _, r := range healed {
+		if err := h.healOne(ctx, r, slices.Contains(open, r.Session)); err != nil {
+			return fmt.Errorf("put the healed recording of %s on the ledger: %w", r.Session, err)
+		}
+	}
+	return nil
+}
+
+func (h *house) healOne(ctx context.Context, r recorder.Healed, known bool) error {
+	if r.Lost {
+		h.log.Error("ALERT recording lost: its file is gone", "session", r.Session)
+		r.Sealed.Session, r.Sealed.Interrupted = r.Session, true
+		r.Sealed.End = recorder.End{Code: recorder.EndInterrupted, Reason: "the recording's file is gone"}
+	}
+	if !known {
+		// The crash came between the recording's first line and its entry; nothing was forwarded.
+		err := h.store.Opened(ctx, ledger.SessionOpened{Session: r.Session, Grant: r.Header.Grant, Target: r.Header.Target,
+			Account: r.Header.Account, Node: r.Header.Node, Client: r.Header.Client, Header: r.HeaderHash})
+		if err != nil {
+			return err
+		}
+	}
+	h.log.Warn("recording healed after a crash", "session", r.Session, "leaves", r.Sealed.Count, "end", r.Sealed.End.Code)
+	return h.store.Sealed(ctx, ledger.SessionSealed{Grant: r.Header.Grant, Target: r.Header.Target, Sealed: r.Sealed})
+}
+
+// close gives back what build took, last first.
+func (h *house) close() error {
+	var errs []error
+	for _, c := range slices.Backward(h.closers) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/proxy"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/store"
+)
+
+// The joints between the proxy and the rest: the desk's errors become what a client may read, the
+// store's rows what the proxy asks for.
+
+// grants is the desk, as the proxy sees it: proxy.Grants and protocol.Doorman.
+type grants struct{ desk *control.Desk }
+
+var (
+	_ proxy.Grants     = grants{}
+	_ protocol.Doorman = grants{}
+)
+
+func (g grants) Verifier(ctx context.Context, user string) ([]byte, error) {
+	return g.desk.Verifier(ctx, user)
+}
+
+// Token refuses: logins with a token of the provider's own are not offered at the wire.
+func (g grants) Token(context.Context, string, string) error {
+	return &protocol.Refusal{Code: protocol.RefuseLogin, Public: "log in with your grant's id and password; `curfew credentials GRANT` shows them"}
+}
+
+func (g grants) Find(ctx context.Context, user string) (policy.Grant, error) {
+	grant, _, err := g.desk.Find(ctx, user)
+	return grant, refusal(err)
+}
+
+func (g grants) Recall(ctx context.Context, grant string) (policy.Grant, error) {
+	return g.desk.Recall(ctx, grant)
+}
+
+func (g grants) End(ctx context.Context, grant, code, reason string) error {
+	return g.desk.End(ctx, grant, code, reason, "curfew")
+}
+
+// Hold passes the desk's hold on with a cause that a client may read.
+func (g grants) Hold(ctx context.Context, grant string) (context.Context, func(), error) {
+	held, release, err := g.desk.Hold(ctx, grant)
+	if err != nil {
+		return nil, nil, refusal(err)
+	}
+	told, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(held, func() { cancel(refusal(context.Cause(held))) })
+	return told, func() {
+		stop()
+		release()
+		cancel(context.Canceled)
+	}, nil
+}
+
+// refusal turns what the desk says into what a client may read.
+func refusal(err error) error {
+	var over *control.EndedError
+	if errors.As(err, &over) {
+		return &protocol.Refusal{Code: over.Code, Public: over.Public, Err: err}
+	}
+	var own *control.Error
+	if !errors.As(err, &own) {
+		return err
+	}
+	code := protocol.RefuseNoGrant
+	if own.Code == control.CodeUnavailable {
+		code = protocol.RefuseUnavailable
+	}
+	public := own.Public
+	if own.Next != "" {
+		public += "; " + own.Next
+	}
+	return &protocol.Refusal{Code: code, Public: public, Err: err}
+}
+
+// recordings is the library, as the proxy sees it.
+type recordings struct{ library *recorder.Library }
+
+var _ proxy.Recordings = recordings{}
+
+func (r recordings) Create(h recorder.Header) (proxy.Recording, error) {
+	w, err := r.library.Create(h)
+	if err != nil {
+		return nil, err // a nil *Writer must not become a Recording that is not nil
+	}
+	return w, nil
+}
+
+func (r recordings) Prepares(session string) ([]string, error) { return r.library.Prepares(session) }
+
+// journal is the store, as the proxy sees it: proxy.Sessions and proxy.Accounts.
+type journal struct{ *store.Store }
+
+var (
+	_ proxy.Sessions = journal{}
+	_ proxy.Accounts = journal{}
+)
+
+// OfGrant implements proxy.Sessions.
+func (j journal) OfGrant(ctx context.Context, grant string) (ids []string, err error) {
+	err = j.View(ctx, func(tx *store.Tx) error {
+		sessions, err := tx.Sessions(store.SessionFilter{Grant: grant})
+		for _, s := range sessions {
+			ids = append(ids, s.ID)
+		}
+		return err
+	})
+	return ids, err
+}
+
+// Intended implements proxy.Accounts.
+func (j journal) Intended(ctx context.Context) ([]proxy.Intent, error) {
+	intents, err := j.LiveIntents(ctx)
+	all := make([]proxy.Intent, 0, len(intents))
+	for _, i := range intents {
+		all = append(all, proxy.Intent{AccountIntended: i.AccountIntended, Cut: i.Cut})
+	}
+	return all, err
+}

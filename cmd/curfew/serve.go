@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/proxy"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+func newServe(a *app) *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the Curfew server",
+		Long: `Runs the API and the listeners that clients connect to, as the configuration says.
+
+SIGTERM and SIGINT drain: nobody new is let in, sessions are told and ended, the accounts of live grants
+are locked until Curfew is back. SIGHUP reads the policy and the certificates again; when something is
+wrong in them the old ones stay in force. Other changes of the configuration need a restart.`,
+		Example: `  curfew serve --config /etc/curfew/curfew.yaml
+  curfew check --config /etc/curfew/curfew.yaml   # before it`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewJSONHandler(a.stderr, nil))
+			return a.serve(cmd.Context(), path, serveOptions{log: log, step: crashStep(a.env)})
+		},
+	}
+	c.Flags().StringVar(&path, "config", "/etc/curfew/curfew.yaml", "the configuration")
+	return c
+}
+
+// serveOptions are what serve and dev do differently.
+type serveOptions struct {
+	log   *slog.Logger
+	step  func(string) error
+	began func(h *house) // told when everything listens
+	ca    string         // PEM of the CA that clients of the listeners need
+}
+
+// How often what is done regularly is done.
+const (
+	keepEvery  = 10 * time.Second // open recordings on the ledger, checkpoints to the anchors
+	apiTimeout = 10 * time.Second // the API's last answers, when it stops
+)
+
+// serve runs Curfew until ctx ends, and then drains it.
+func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error) {
+	cfg, pol, err := config.LoadAll(path, engineNames()...)
+	if err != nil {
+		return err
+	}
+	h, err := build(ctx, cfg, pol, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	if err := h.heal(ctx); err != nil {
+		return err
+	}
+	if err := h.proxy.Resume(ctx); err != nil {
+		return err
+	}
+	listeners, apiListener, err := h.listen()
+	if err != nil {
+		return err
+	}
+	if o.began != nil {
+		o.began(h)
+	}
+	return h.run(ctx, listeners, apiListener)
+}
+
+// run does everything at once until ctx ends or one part fails; the desk goes on until the proxy is drained.
+func (h *house) run(ctx context.Context, listeners []proxy.Listener, apiListener net.Listener) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	lasting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var front, back sync.WaitGroup
+	part := func(g *sync.WaitGroup, name string, ctx context.Context, f func(context.Context) error) {
+		g.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				fail(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part(&back, "desk", lasting, h.desk.Run)
+	part(&back, "watch", lasting, func(ctx context.Context) error { h.proxy.Tend(ctx); return nil })
+	part(&back, "keep", lasting, h.keep)
+	part(&back, "logins", lasting, h.logins.Run)
+	part(&front, "reload", ctx, h.reloadOnHangup)
+	part(&front, "api", ctx, func(ctx context.Context) error { return h.serveAPI(ctx, apiListener) })
+	part(&front, "proxy", ctx, func(ctx context.Context) error { return h.proxy.Serve(ctx, listeners...) })
+	front.Wait()
+	stop()
+	back.Wait()
+	h.record(context.WithoutCancel(ctx)) // the last roots and checkpoint before the lights go out
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// listen opens every listener before any is served, so that a taken port stops the start.
+func (h *house) listen() ([]proxy.Listener, net.Listener, error) {
+	var opened []net.Listener
+	open := func(addr string) (net.Listener, error) {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			for _, o := range opened {
+				o.Close()
+			}
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		opened = append(opened, l)
+		return l, nil
+	}
+	apiListener, err := open(h.cfg.API.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []proxy.Listener
+	for i, c := range h.cfg.Listeners {
+		l, err := open(c.Listen)
+		if err != nil {
+			return nil, nil, err
+		}
+		front := engines()[c.Engine].front(frontConfig{tls: h.certs.server(i), requireTLS: !onLoopback(l.Addr()), log: h.log})
+		all = append(all, proxy.Listener{Listener: l, Front: front, Engine: c.Engine})
+		h.log.Info("listening", "engine", c.Engine, "address", l.Addr().String(), "tls", c.TLS != nil)
+	}
+	h.log.Info("listening", "api", apiListener.Addr().String(), "tls", h.cfg.API.TLS != nil)
+	return all, apiListener, nil
+}
+
+func onLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// serveAPI answers until ctx ends and then finishes what it is answering.
+func (h *house) serveAPI(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: h.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		TLSConfig: h.certs.server(apiCert), ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(done)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+		defer cancel()
+		if srv.Shutdown(end) != nil {
+			srv.Close()
+		}
+	})
+	var err error
+	if srv.TLSConfig != nil {
+		err = srv.ServeTLS(l, "", "")
+	} else {
+		err = srv.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		<-done
+		return nil
+	}
+	return err
+}
+
+// keep puts how far open recordings have come on the ledger, and the ledger's checkpoint where others
+// keep it.
+func (h *house) keep(ctx context.Context) error {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			h.record(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (h *house) record(ctx context.Context) {
+	if moved := h.library.Moved(); len(moved) > 0 {
+		if err := h.store.Moved(ctx, ledger.SessionsMoved{Node: h.cfg.Node, Sessions: moved}); err != nil {
+			h.log.Error("open recordings not on the ledger", "error", err)
+		}
+	}
+	for _, anchor := range h.cfg.Anchors {
+		if err := h.store.Anchor(ctx, anchor.File); err != nil {
+			h.log.Error("ALERT anchor not written", "file", anchor.File, "error", err)
+		}
+	}
+}
+
+// reloadOnHangup reads the policy and the certificates again on SIGHUP.
+func (h *house) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			h.reload(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (h *house) reload(ctx context.Context) {
+	if err := h.certs.load(); err != nil {
+		h.log.Error("certificates not reloaded; the old ones stay", "error", err)
+	}
+	pol, err := config.LoadPolicy(h.cfg.Policy, h.cfg.Targets)
+	if err == nil {
+		err = h.desk.Reload(ctx, pol)
+	}
+	if err != nil {
+		h.log.Error("policy not reloaded; the old one stays in force", "error", err)
+		return
+	}
+	h.log.Info("policy reloaded", "hash", pol.Hash)
+}
