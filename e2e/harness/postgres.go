@@ -74,8 +74,12 @@ func (p *Postgres) start(bin, data string) error {
 	return p.cmd.Start()
 }
 
-// postgresBin finds the server's programs: in the path, or where Debian keeps them.
+// postgresBin finds the server's programs: where CURFEW_POSTGRES_BIN says, where Debian keeps them (the
+// newest), or in the path.
 func postgresBin() (string, error) {
+	if dir := os.Getenv("CURFEW_POSTGRES_BIN"); dir != "" {
+		return dir, nil
+	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil {
 		return "", err

@@ -14,28 +14,30 @@ type Package struct {
 	Floor int      // arrows point to the same floor or down; 0: beside the floors
 	Owns  string   // which part of the story
 	May   []string // the packages of ours that it may import; "*" is all
+	Test  bool     // test files alone import it
 }
 
 // Plan is docs/ARCHITECTURE.md's table. Test files may import what they need.
 func Plan() []Package {
 	return []Package{
-		{"cmd/curfew", 5, "the one binary: a file per command, the wiring, the map of engines", []string{"*"}},
-		{"control/api", 4, "HTTP API and its Go client: the same structs", []string{"control", "policy", "auth", "recorder", "recorder/ledger", "recorder/export", "recorder/replay"}},
-		{"control", 4, "the desk: request, decision, grant, end; logins", []string{"policy", "auth", "store", "recorder", "recorder/ledger"}},
-		{"proxy", 3, "the life of a session, and of a grant on this node", []string{"protocol", "recorder", "recorder/ledger", "policy", "auth"}},
-		{"store", 3, "durable truth: requests, grants, intents, sessions, the ledger", []string{"policy", "auth", "recorder", "recorder/ledger"}},
-		{"protocol/postgres", 2, "everything that knows PostgreSQL", []string{"protocol", "protocol/relay", "recorder"}},
-		{"protocol/relay", 2, "the one hot loop, shared by the engines", []string{"recorder"}},
-		{"protocol/enginetest", 2, "the conformance suite that every engine passes", []string{"protocol", "recorder"}},
-		{"protocol", 2, "the contract between Curfew and an engine", []string{"recorder"}},
-		{"policy", 2, "rules, requests, grants as pure functions", []string{"auth"}},
-		{"recorder/export", 1, "bundles: writing them and verifying them offline", []string{"recorder", "recorder/ledger"}},
-		{"recorder/replay", 1, "a recording, readable in a terminal", []string{"recorder"}},
-		{"recorder/ledger", 1, "entries, leaves and signed checkpoints", []string{"recorder"}},
-		{"recorder", 1, "events, files, seals", nil},
-		{"auth", 1, "identities: OIDC verification, session tokens", nil},
-		{"internal/config", 0, "the two strict YAML files", []string{"policy", "auth", "recorder"}},
-		{"internal/layers", 0, "this plan", nil},
-		{"internal/provider", 0, "the embedded OIDC provider of curfew dev and of tests", nil},
+		{Path: "cmd/curfew", Floor: 5, Owns: "the one binary: a file per command, the wiring, the map of engines", May: []string{"*"}},
+		{Path: "control/api", Floor: 4, Owns: "HTTP API and its Go client: the same structs", May: []string{"control", "policy", "auth", "recorder", "recorder/ledger", "recorder/export", "recorder/replay"}},
+		{Path: "control", Floor: 4, Owns: "the desk: request, decision, grant, end; logins", May: []string{"policy", "auth", "store", "recorder", "recorder/ledger"}},
+		{Path: "proxy", Floor: 3, Owns: "the life of a session, and of a grant on this node", May: []string{"protocol", "recorder", "recorder/ledger", "policy", "auth"}},
+		{Path: "store", Floor: 3, Owns: "durable truth: requests, grants, intents, sessions, the ledger", May: []string{"policy", "auth", "recorder", "recorder/ledger"}},
+		{Path: "protocol/postgres", Floor: 2, Owns: "everything that knows PostgreSQL", May: []string{"protocol", "protocol/relay", "recorder"}},
+		{Path: "protocol/postgres/pgtest", Floor: 2, Owns: "a real server for tests", Test: true},
+		{Path: "protocol/relay", Floor: 2, Owns: "the one hot loop, shared by the engines", May: []string{"recorder"}},
+		{Path: "protocol/enginetest", Floor: 2, Owns: "the conformance suite that every engine passes", May: []string{"protocol", "recorder"}},
+		{Path: "protocol", Floor: 2, Owns: "the contract between Curfew and an engine", May: []string{"recorder"}},
+		{Path: "policy", Floor: 2, Owns: "rules, requests, grants as pure functions", May: []string{"auth"}},
+		{Path: "recorder/export", Floor: 1, Owns: "bundles: writing them and verifying them offline", May: []string{"recorder", "recorder/ledger"}},
+		{Path: "recorder/replay", Floor: 1, Owns: "a recording, readable in a terminal", May: []string{"recorder"}},
+		{Path: "recorder/ledger", Floor: 1, Owns: "entries, leaves and signed checkpoints", May: []string{"recorder"}},
+		{Path: "recorder", Floor: 1, Owns: "events, files, seals"},
+		{Path: "auth", Floor: 1, Owns: "identities: OIDC verification, session tokens"},
+		{Path: "internal/config", Floor: 0, Owns: "the two strict YAML files", May: []string{"policy", "auth", "recorder"}},
+		{Path: "internal/layers", Floor: 0, Owns: "this plan"},
+		{Path: "internal/provider", Floor: 0, Owns: "the embedded OIDC provider of curfew dev and of tests"},
 	}
 }

@@ -89,7 +89,7 @@ func TestArrowsPointDown(t *testing.T) {
 				t.Fatal(err)
 			}
 			to, ours := strings.CutPrefix(imported, Module+"/")
-			if ours && !allowed(from, to) {
+			if ours && (!allowed(from, to) || layers[to].Test) {
 				t.Errorf("%s: %s may not import %s", fset.Position(spec.Pos()), s.pkg, to)
 			}
 		}
@@ -105,6 +105,9 @@ func TestPlanItselfPointsDown(t *testing.T) {
 	for _, p := range Plan() {
 		for _, to := range p.May {
 			q, ok := layers[to]
+			if q.Test {
+				t.Errorf("%s may import %s, which is for tests", p.Path, to)
+			}
 			if to != "*" && (!ok || (p.Floor > 0 && q.Floor > p.Floor)) {
 				t.Errorf("%s may import %s: unknown, or on a higher floor", p.Path, to)
 			}
@@ -126,9 +129,10 @@ func TestUpwardArrowIsSeen(t *testing.T) {
 }
 
 func TestNoInitAndNoBackgroundContextBelowMain(t *testing.T) {
+	layers := plan()
 	fset, all := sources(t)
 	for _, s := range all {
-		if s.test {
+		if s.test || layers[s.pkg].Test {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
