@@ -29,6 +29,8 @@ var (
 	ErrDenied = errors.New("the login was refused")
 	// ErrExpired: the code was not used in time, or was used already.
 	ErrExpired = errors.New("the login has expired")
+	// ErrUnreachable: the issuer did not answer, or said that it can't right now.
+	ErrUnreachable = errors.New("the issuer can't be reached")
 	// ErrNoDevice: the issuer offers no device flow.
 	ErrNoDevice = errors.New("the issuer offers no device flow")
 
@@ -127,7 +129,7 @@ func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
 	}
 	resp, err := p.client.Do(r)
 	if err != nil {
-		return Device{}, fmt.Errorf("device flow: %w", err)
+		return Device{}, fmt.Errorf("device flow: %w", transportError(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -237,12 +239,20 @@ func (p *Provider) reidentify(ctx context.Context, d *discovered, tok *oauth2.To
 	return id, nil
 }
 
+// transportError marks the errors of a conversation that did not come about.
+func transportError(err error) error {
+	if asked := (*url.Error)(nil); errors.As(err, &asked) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
 // tokenError maps a token endpoint's refusal. invalidGrant is what invalid_grant means in this flow.
 // The issuer's own words stay out: they may quote what was sent.
 func tokenError(err, invalidGrant error) error {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) {
-		return err
+		return transportError(err)
 	}
 	switch refused.ErrorCode {
 	case "authorization_pending":
@@ -255,7 +265,12 @@ func tokenError(err, invalidGrant error) error {
 		return ErrExpired
 	case "invalid_grant":
 		return invalidGrant
+	case "temporarily_unavailable", "server_error":
+		return fmt.Errorf("%w: it answered %q", ErrUnreachable, refused.ErrorCode)
 	case "":
+		if refused.Response.StatusCode >= http.StatusInternalServerError || refused.Response.StatusCode == http.StatusTooManyRequests {
+			return fmt.Errorf("%w: it answered %s", ErrUnreachable, refused.Response.Status)
+		}
 		return fmt.Errorf("the issuer answered %s", refused.Response.Status)
 	default:
 		return fmt.Errorf("the issuer refused: %q", refused.ErrorCode)

@@ -145,7 +145,7 @@ func (p *Provider) discover(ctx context.Context) (context.Context, *discovered, 
 		p.failed = time.Now()
 	}
 	if p.found == nil {
-		return ctx, nil, fmt.Errorf("issuer %s: %w", p.cfg.URL, p.err)
+		return ctx, nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, p.cfg.URL, p.err)
 	}
 	p.log.WarnContext(ctx, "discovery document can't be refreshed, going on with the last one", "error", p.err)
 	return ctx, p.found, nil

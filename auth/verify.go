@@ -105,7 +105,7 @@ func authTime(n json.Number) (time.Time, error) {
 func (p *Provider) userinfo(ctx context.Context, d *discovered, tok *oauth2.Token, subject string, all map[string]json.RawMessage) error {
 	info, err := d.op.UserInfo(ctx, oauth2.StaticTokenSource(tok))
 	if err != nil {
-		return fmt.Errorf("userinfo: %w", err)
+		return fmt.Errorf("userinfo: %w", transportError(err))
 	}
 	// Core 5.3.2: a userinfo answer with another subject must not be used.
 	if info.Subject != subject {

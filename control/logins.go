@@ -43,6 +43,13 @@ type People interface {
 	EndAll(ctx context.Context, who auth.Identity, code, reason string) error
 }
 
+// loginStore is what Logins uses of the store.
+type loginStore interface {
+	Update(ctx context.Context, fn func(*store.Tx) error) error
+	View(ctx context.Context, fn func(*store.Tx) error) error
+	Now() time.Time
+}
+
 // LoginOptions are what Logins needs.
 type LoginOptions struct {
 	Store     *store.Store
@@ -61,7 +68,7 @@ type LoginOptions struct {
 // session token is known as a hash only. What the provider says of a person is never older than Refresh
 // when the desk hears of them, or, while the provider can't be reached, than an hour.
 type Logins struct {
-	store     *store.Store
+	store     loginStore
 	desk      People
 	providers map[string]*auth.Provider // by issuer
 	sealer    *auth.Sealer
@@ -377,7 +384,7 @@ func (l *Logins) polled(ctx context.Context, id string, login *pendingLogin, err
 	case errors.Is(err, auth.ErrPending):
 	case errors.Is(err, auth.ErrSlowDown):
 		login.device.Interval += 5 * time.Second // RFC 8628 section 3.5
-	case err != nil && isUnreachable(err):
+	case errors.Is(err, auth.ErrUnreachable):
 		login.device.Interval = min(2*login.device.Interval, time.Minute)
 		l.log.WarnContext(ctx, "a device login waits for the identity provider", "error", err)
 	default:
@@ -398,7 +405,7 @@ func (l *Logins) refused(ctx context.Context, login *pendingLogin, err error) er
 		return unauthenticated("the login took too long, or its code was used before", err)
 	case errors.Is(err, auth.ErrDenied):
 		return unauthenticated("the login was refused, or its answer belongs to another login", err)
-	case isUnreachable(err):
+	case errors.Is(err, auth.ErrUnreachable):
 		return unreachable(err)
 	}
 	// A token that does not verify is either a wrong configuration or an attack: somebody must see it.
@@ -448,10 +455,4 @@ func unauthenticated(public string, err error) *Error {
 
 func unreachable(err error) *Error {
 	return &Error{Code: CodeUnavailable, Public: "the identity provider can't be reached", Next: "try again in a minute; the server's log says why", Err: err}
-}
-
-// isUnreachable tells a provider that did not answer from one that answered wrongly.
-func isUnreachable(err error) bool {
-	var network net.Error // includes *url.Error, which http.Client's errors are
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

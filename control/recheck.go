@@ -31,6 +31,7 @@ const (
 	alive                  // the provider vouches for them
 	gone                   // the provider has withdrawn it
 	unknown                // the provider could not be asked
+	absent                 // it was logged out or dropped meanwhile
 )
 
 // Run asks the providers about everybody who holds a grant or has asked for one: at once, and again when
@@ -122,6 +123,8 @@ func (l *Logins) recheck(ctx context.Context, row store.Login) (auth.Identity, e
 			l.log.ErrorContext(ctx, "end what a person who is gone holds", "person", row.Identity.Label(), "error", err)
 		}
 		return auth.Identity{}, unauthenticated(goneReason, nil)
+	case v == absent:
+		return auth.Identity{}, unauthenticated("this session token is not, or no longer, good", nil)
 	case v == unknown && l.store.Now().Sub(row.Refreshed) >= max(blindTime, l.refresh):
 		return auth.Identity{}, &Error{
 			Code:   CodeUnavailable,
@@ -143,9 +146,14 @@ func (l *Logins) ask(ctx context.Context, row store.Login) (auth.Identity, verdi
 	defer done()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
 	defer cancel()
-	if row, err = l.row(ctx, row.Hash); err != nil {
-		return row.Identity, unknown // logged out meanwhile, or no store: others decide
+	now, err := l.row(ctx, row.Hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return row.Identity, absent
 	}
+	if err != nil {
+		return row.Identity, unknown
+	}
+	row = now
 	if row.Refresh == nil {
 		return row.Identity, mute
 	}
