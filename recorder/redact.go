@@ -136,7 +136,20 @@ func (r *redactor) take() int {
 
 // append adds the next bytes of the text to dst, without secrets.
 func (r *redactor) append(dst, text []byte) []byte {
-	for _, c := range text {
+	for i := 0; i < len(text); i++ {
+		if r.state == stQuoted && !r.escape && !r.outer.on { // most of a large statement is literals
+			n := bytes.IndexByte(text[i:], r.quote)
+			if n < 0 {
+				n = len(text) - i
+			}
+			if !r.secret {
+				dst = append(dst, text[i:i+n]...)
+			}
+			if i += n; i == len(text) {
+				break
+			}
+		}
+		c := text[i]
 		if r.outer.on && r.outer.ends(c) {
 			if r.dropping() {
 				dst = append(append(dst, '$'), r.outer.tag...)

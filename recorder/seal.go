@@ -41,6 +41,9 @@ func (w *Writer) Seal(e End) (Sealed, error) {
 		}
 	}
 	_, sealed, err := w.lib.seal(w.header.Session, *w.finished)
+	if errors.Is(err, fs.ErrNotExist) {
+		sealed, err = w.lib.sealedBefore(w.header.Session, *w.finished, err)
+	}
 	if err != nil {
 		w.lib.failed(err)
 		return Sealed{}, fmt.Errorf("seal %s: %w", w.header.Session, err)
@@ -214,6 +217,22 @@ func (l *Library) seal(session string, expect mark) (*summary, Sealed, error) {
 		return nil, Sealed{}, err
 	}
 	return sum, sealed, l.syncDir(filepath.Dir(from))
+}
+
+// sealedBefore answers for an attempt that had removed the open file before it failed.
+func (l *Library) sealedBefore(session string, expect mark, missing error) (Sealed, error) {
+	name, err := l.findSealed(session)
+	if err != nil {
+		return Sealed{}, missing
+	}
+	sum, sealed, err := l.describe(name)
+	if err == nil && expect.count > 0 && sum.mark() != expect {
+		err = fmt.Errorf("%s holds another recording", name)
+	}
+	if err != nil {
+		return Sealed{}, err
+	}
+	return sealed, l.syncDir(filepath.Join(l.dir, "open"))
 }
 
 // place moves a finished sealed file where it belongs, durably. A file that is there already must hold
