@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/curfewdb/curfew/auth"
+	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/internal/provider"
+	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+	"github.com/curfewdb/curfew/store"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"curfew": main})
+}
+
+// TestStories plays testdata/*.txtar: the command as people run it, against a real desk, store, ledger and
+// identity provider. Only databases are missing; psql is a script that tells how it was called.
+func TestStories(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			h, err := newStage(env.WorkDir)
+			if err != nil {
+				return err
+			}
+			env.Defer(h.close)
+			env.Values[stageKey{}] = h
+			env.Setenv("CURFEW_DEV", filepath.Join(env.WorkDir, "dev"))
+			env.Setenv("CURFEW_HOME", filepath.Join(env.WorkDir, "alice"))
+			env.Setenv("SERVER", h.server)
+			env.Setenv("PATH", filepath.Join(env.WorkDir, "bin")+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"grab": grab, "asked": asked, "record": record, "expire": expire, "private": private, "confirm": confirmDevice, "waitfor": waitFor,
+		},
+	})
+}
+
+type stageKey struct{}
+
+// stage is a Curfew without databases.
+type stage struct {
+	server  string
+	issuer  string
+	key     []byte
+	store   *store.Store
+	desk    *control.Desk
+	library *recorder.Library
+	asked   chan string // ids of requests, as they are made
+	closers []func()
+}
+
+func (h *stage) close() {
+	for i := len(h.closers) - 1; i >= 0; i-- {
+		h.closers[i]()
+	}
+}
+
+func storiesPolicy() *policy.Policy {
+	developers, leads := policy.Who{Groups: []string{"developers"}}, policy.Who{Groups: []string{"leads"}}
+	rule := func(name, level string, approvals int) policy.Rule {
+		return policy.Rule{
+			Name: name, Who: developers, Targets: []string{"orders"}, Levels: []string{level}, Longest: time.Hour,
+			Reason: approvals > 0, Approvals: policy.Approvals{Count: approvals, From: leads},
+		}
+	}
+	return &policy.Policy{
+		Hash: "sha256:test", Text: "test",
+		Targets: map[string]policy.Target{"orders": {Levels: map[string]policy.Level{
+			"writer": {Roles: []string{"orders_writer"}}, "reader": {Roles: []string{"orders_reader"}},
+		}}},
+		Rules:   []policy.Rule{rule("writers", "writer", 1), rule("readers", "reader", 0)},
+		Readers: []policy.Reader{{Who: policy.Who{Groups: []string{"security"}}, Targets: []string{"*"}}},
+	}
+}
+
+func newStage(work string) (h *stage, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h = &stage{asked: make(chan string, 16), closers: []func(){cancel}}
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	dir := filepath.Join(work, "dev")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := h.openStore(ctx, dir); err != nil {
+		return nil, err
+	}
+	identities, err := h.openProvider(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := auth.OpenSealer(filepath.Join(dir, "seal.key"))
+	if err != nil {
+		return nil, err
+	}
+	logins, err := control.NewLogins(control.LoginOptions{
+		Store: h.store, Desk: h.desk, Providers: []*auth.Provider{identities}, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	joined := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: slog.New(slog.DiscardHandler)}
+	h.server = h.serve(ctx, api.New(api.Config{
+		Version: "test", Logins: api.Doorkeeper{Logins: logins}, Requests: noted{joined, h.asked}, Grants: joined,
+		Sessions: joined, Evidence: joined, Explain: api.Explain, Now: h.store.Now, Log: slog.New(slog.DiscardHandler),
+		FailedLogin: func(from string) { h.store.FailedLogin(from, "api") },
+	}))
+	b, err := json.Marshal(devFile{API: h.server, Issuer: h.issuer, Key: filepath.Join(dir, "identities.key")})
+	if err != nil {
+		return nil, err
+	}
+	return h, os.WriteFile(filepath.Join(dir, devFileName), b, 0o600)
+}
+
+func (h *stage) openStore(ctx context.Context, dir string) (err error) {
+	h.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "store.db"), KeyPath: filepath.Join(dir, "ledger.key"), Version: "test"})
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, func() { h.store.Close() })
+	if h.library, err = recorder.Open(filepath.Join(dir, "recordings"), recorder.Options{}); err != nil {
+		return err
+	}
+	h.closers = append(h.closers, func() { h.library.Close() })
+	h.desk, err = control.New(ctx, control.Options{
+		Store: h.store, Policy: storiesPolicy(), Log: slog.New(slog.DiscardHandler),
+		Enrol: func(_, password string) ([]byte, error) { return []byte("verifier of " + password), nil },
+		Targets: map[string]control.TargetInfo{"orders": {
+			Engine: "postgres", Host: "127.0.0.1", Port: 6432, Database: "orders", SSLMode: "verify-full", CA: "PEM of the CA\n",
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	h.closers = append(h.closers, h.desk.Close)
+	return nil
+}
+
+func (h *stage) openProvider(ctx context.Context, dir string) (*auth.Provider, error) {
+	var err error
+	if h.key, err = provider.OpenKey(filepath.Join(dir, "identities.key")); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	h.issuer = "http://" + l.Addr().String()
+	p, err := provider.New(provider.Options{Issuer: h.issuer, Key: h.key})
+	if err != nil {
+		return nil, err
+	}
+	h.serveOn(ctx, l, p)
+	return auth.Discover(ctx, auth.IssuerConfig{URL: h.issuer, ClientID: provider.CLI})
+}
+
+func (h *stage) serve(ctx context.Context, handler http.Handler) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err) // no port on loopback: nothing can be tested
+	}
+	h.serveOn(ctx, l, handler)
+	return "http://" + l.Addr().String()
+}
+
+func (h *stage) serveOn(ctx context.Context, l net.Listener, handler http.Handler) {
+	srv := api.NewServer(ctx, handler, slog.New(slog.DiscardHandler))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			panic(err)
+		}
+	}()
+	h.closers = append(h.closers, func() { srv.Close(); <-done })
+}
+
+// noted tells of each request that is made, so that a story can wait for it.
+type noted struct {
+	*api.Desk
+	asked chan<- string
+}
+
+func (n noted) Ask(ctx context.Context, who auth.Identity, a api.Ask) (policy.Request, error) {
+	r, err := n.Desk.Ask(ctx, who, a)
+	if err == nil {
+		n.asked <- r.ID
+	}
+	return r, err
+}
+
+func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*stage) }
+
+// grab NAME stdout|stderr REGEXP: puts the first group into a variable.
+func grab(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(args[2]).FindStringSubmatch(ts.ReadFile(args[1]))
+	if m == nil {
+		ts.Fatalf("%s has no match of %s", args[1], args[2])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// asked NAME: waits until somebody has made a request, and puts its id into a variable.
+func asked(ts *testscript.TestScript, _ bool, args []string) {
+	select {
+	case id := <-stageOf(ts).asked:
+		ts.Setenv(args[0], id)
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("nobody asked")
+	}
+}
+
+// record GRANT SESSION: plays what the proxy does for a short session.
+func record(ts *testscript.TestScript, _ bool, args []string) {
+	h, ctx := stageOf(ts), context.Background()
+	var g policy.Grant
+	ts.Check(h.store.View(ctx, func(tx *store.Tx) (err error) { g, err = tx.Grant(args[0]); return err }))
+	account := "curfew_" + h.store.Installation() + "_" + g.ID
+	ts.Check(h.store.Intend(ctx, ledger.AccountIntended{Grant: g.ID, Target: g.Target, Account: account, End: g.End}))
+	w, err := h.library.Create(recorder.Header{
+		Session: args[1], Grant: g.ID, Request: g.Request, Installation: h.store.Installation(), Node: "n1", Began: h.store.Now().UTC(),
+		Identity: recorder.Person{Issuer: g.Identity.Issuer, Subject: g.Identity.Subject, Email: g.Identity.Email},
+		Target:   g.Target, Level: g.Level, Policy: g.Policy, Engine: "postgres", Account: account, Client: "127.0.0.1:5000",
+	})
+	ts.Check(err)
+	ts.Check(h.store.Opened(ctx, ledger.SessionOpened{
+		Session: args[1], Grant: g.ID, Target: g.Target, Account: account, Node: "n1", Client: "127.0.0.1:5000", Header: w.HeaderHash(),
+	}))
+	ts.Check(w.Record(
+		recorder.Event{Type: recorder.TypeStatement, ID: 1, Kind: recorder.KindSimple, Text: []byte("select 'one \x1b[31m'")},
+		recorder.Event{Type: recorder.TypeResult, Of: 1, Tag: []byte("SELECT 1"), Rows: 1, Tx: recorder.TxIdle},
+	))
+	sealed, err := w.Seal(recorder.End{Reason: "client closed", Code: recorder.EndClient, Statements: 1})
+	ts.Check(err)
+	ts.Check(h.store.Sealed(ctx, ledger.SessionSealed{Grant: g.ID, Target: g.Target, Sealed: sealed}))
+}
+
+// expire GRANT: the time of a grant is up.
+func expire(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(stageOf(ts).desk.End(context.Background(), args[0], recorder.EndExpired, "its time was up", "curfew"))
+}
+
+// private FILE: nobody but the owner can read it.
+func private(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if info.Mode().Perm() != 0o600 {
+		ts.Fatalf("%s has mode %v", args[0], info.Mode())
+	}
+}
+
+// confirm NAME FILE: does what the person does with the code that --device printed into FILE.
+func confirmDevice(ts *testscript.TestScript, _ bool, args []string) {
+	code := regexp.MustCompile(`code: (\S+)`)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		b, _ := os.ReadFile(ts.MkAbs(args[1])) // it may not be there yet
+		if m := code.FindSubmatch(b); m != nil {
+			h := stageOf(ts)
+			ts.Check(provider.ConfirmDevice(context.Background(), h.issuer+"/device", string(m[1]), h.key, args[0]))
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no code in %s: %s", args[1], b)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// waitfor FILE: waits until it is there.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no %s", args[0])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
