@@ -3,6 +3,7 @@ package recorder
 import (
 	"crypto/sha256"
 	"math/bits"
+	"slices"
 )
 
 // LeafHash is the RFC 6962 hash of one line of a recording, given without its newline.
@@ -41,6 +42,9 @@ func (t *Tree) Append(leaf [32]byte) {
 	}
 	t.count++
 }
+
+// Clone gives a tree that grows on its own.
+func (t *Tree) Clone() Tree { return Tree{count: t.count, full: slices.Clone(t.full)} }
 
 // Count is the number of leaves.
 func (t *Tree) Count() uint64 { return t.count }

@@ -137,7 +137,7 @@ func (s *story) told(name string, session *sessionStory, h *recorder.Header, has
 	}
 	late := session.at.Sub(h.Began)
 	interrupted := session.sealed != nil && session.sealed.Interrupted
-	if !interrupted && (late > slack || late < -slack) {
+	if !interrupted && (late > slack+s.skew || late < -slack) {
 		s.report.bad(name, "it began at %s, the ledger says %s", stamp(h.Began), stamp(session.at))
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // slack is how much later than a grant's end the last of it may be put on record: what was begun in
-// time is still being written down, and clocks of nodes differ.
+// time is still being written down.
 const slack = 5 * time.Second
 
 // story is what a ledger tells, and the rules that it must obey. Signatures prove that Curfew wrote
@@ -22,6 +22,7 @@ type story struct {
 	key          string
 	installation string
 	entries      int
+	skew         time.Duration // how far a node's clock, by which recordings are timed, was behind the ledger's
 	policies     map[string]bool
 	requests     map[string]*requestStory
 	grants       map[string]*grantStory
@@ -31,17 +32,14 @@ type story struct {
 
 type requestStory struct {
 	ledger.RequestCreated
-	created   time.Time
 	approvers map[string]bool // keys of distinct people
 	denied    bool
 	status    string
-	ended     time.Time
 	grant     string
 }
 
 type grantStory struct {
 	ledger.GrantCreated
-	at       time.Time
 	end      time.Time // the fixed end, or earlier if it was ended earlier
 	ended    bool
 	intended bool
@@ -90,7 +88,7 @@ func (s *story) tell(where string, e ledger.Entry) error {
 	case ledger.TypePolicyLoaded:
 		return with(e, func(p ledger.PolicyLoaded) { s.policy(where, p) })
 	case ledger.TypeRequestCreated:
-		return with(e, func(r ledger.RequestCreated) { s.requested(where, e.Time, r) })
+		return with(e, func(r ledger.RequestCreated) { s.requested(where, r) })
 	case ledger.TypeRequestDecided:
 		return with(e, func(d ledger.RequestDecided) { s.decided(where, d) })
 	case ledger.TypeRequestEnded:
@@ -109,6 +107,7 @@ func (s *story) tell(where string, e ledger.Entry) error {
 		return with(e, func(d ledger.SessionSealed) { s.sealed(where, d) })
 	case ledger.TypeClockSetBack:
 		return with(e, func(c ledger.ClockSetBack) {
+			s.skew = max(s.skew, c.High.Sub(c.Wall))
 			s.report.note(where, "the clock of node %s was set back by %s", c.Node, c.High.Sub(c.Wall).Round(time.Second))
 		})
 	case ledger.TypeRecorderDegraded:
@@ -170,7 +169,7 @@ func (s *story) policy(where string, p ledger.PolicyLoaded) {
 	s.policies[p.Hash] = true
 }
 
-func (s *story) requested(where string, at time.Time, r ledger.RequestCreated) {
+func (s *story) requested(where string, r ledger.RequestCreated) {
 	if s.requests[r.Request] != nil {
 		s.report.bad(where, "request %s is made a second time", r.Request)
 		return
@@ -181,7 +180,7 @@ func (s *story) requested(where string, at time.Time, r ledger.RequestCreated) {
 	if r.Person.Subject == "" {
 		s.report.bad(where, "request %s is nobody's", r.Request)
 	}
-	s.requests[r.Request] = &requestStory{RequestCreated: r, created: at, approvers: map[string]bool{}}
+	s.requests[r.Request] = &requestStory{RequestCreated: r, approvers: map[string]bool{}}
 	s.report.Requests++
 }
 
@@ -220,7 +219,7 @@ func (s *story) requestEnded(where string, at time.Time, e ledger.RequestEnded) 
 	case e.Status == "approved" && at.After(r.Lapses.Add(slack)):
 		s.report.bad(where, "request %s is approved after it had lapsed", e.Request)
 	}
-	r.status, r.ended = e.Status, at
+	r.status = e.Status
 }
 
 func (s *story) granted(where string, at time.Time, g ledger.GrantCreated) {
@@ -228,7 +227,7 @@ func (s *story) granted(where string, at time.Time, g ledger.GrantCreated) {
 		s.report.bad(where, "grant %s is made a second time", g.Grant)
 		return
 	}
-	s.grants[g.Grant] = &grantStory{GrantCreated: g, at: at, end: g.End}
+	s.grants[g.Grant] = &grantStory{GrantCreated: g, end: g.End}
 	s.report.Grants++
 	r := s.requests[g.Request]
 	if r == nil {
@@ -403,7 +402,7 @@ func (s *story) finishSession(id string, session *sessionStory, now time.Time) {
 	if g == nil {
 		return
 	}
-	if session.began.Before(g.Start.Add(-slack)) || session.began.After(g.end.Add(slack)) {
+	if session.began.Before(g.Start.Add(-slack-s.skew)) || session.began.After(g.end.Add(slack)) {
 		s.report.bad(where, "it began at %s, outside the time of its grant: %s to %s", stamp(session.began), stamp(g.Start), stamp(g.end))
 	}
 	if session.sealed == nil && now.After(g.end.Add(slack)) {

@@ -460,4 +460,11 @@ func TestSessionBeforeItsGrant(t *testing.T) {
 	if !says(r, SeverityError, "session s4: it began at") {
 		t.Errorf("%+v", r.Findings)
 	}
+	// Recordings are timed by the node's clock, the ledger never goes back: a clock set back parts them.
+	w.tell(ledger.TypeClockSetBack, ledger.ClockSetBack{Node: "n1", Wall: w.start.Add(-time.Hour), High: w.start})
+	w.sign()
+	r = verify(t, w.bundle(Scope{}), w.VerifierKey(), "")
+	if !r.OK() || !says(r, SeverityNote, "the clock of node n1 was set back by 1h0m0s") {
+		t.Errorf("with its clock set back: %+v", r.Findings)
+	}
 }
