@@ -71,7 +71,6 @@ the client you know, be cut off at the database when the time is up, and prove i
   curfew requests --open
   curfew approve r4k2m9x0aaa`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -89,7 +88,7 @@ the client you know, be cut off at the database when the time is up, and prove i
 	)
 	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newRelease)
 	a.add(root, groupDecide, newRequests, newApprove, newDeny, newCancel, newRevoke)
-	a.add(root, groupProve, newSessions, newExport, newVerify, newKey, newCheckpoint)
+	a.add(root, groupProve, newSessions, newReplay, newExport, newVerify, newKey, newCheckpoint)
 	a.add(root, groupServe, newVersion)
 	if a.inspect != nil {
 		a.add(root, groupServe, newCheck)

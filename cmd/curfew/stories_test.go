@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -85,7 +87,7 @@ func storiesPolicy() *policy.Policy {
 		}
 	}
 	return &policy.Policy{
-		Hash: "sha256:test", Text: "test",
+		Hash: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("stories"))), Text: "stories",
 		Targets: map[string]policy.Target{"orders": {Levels: map[string]policy.Level{
 			"writer": {Roles: []string{"orders_writer"}}, "reader": {Roles: []string{"orders_reader"}},
 		}}},
