@@ -28,15 +28,22 @@ type account struct {
 	cleaning chan struct{} // holds one token: the right to make or clean the role
 
 	mu       sync.Mutex // guards what follows; never held across I/O
-	links    map[*link]struct{}
-	outcomes map[*link]protocol.Outcome // of links whose backend was terminated
-	killed   []ending                   // the same by time, for the receipt
-	released map[uint32]time.Time       // backends of links that are gone, until the server has let go of them
-	prepared map[string]struct{}        // global ids that sessions prepared
-	oid      uint32                     // the role's, once known
-	closing  bool                       // no session may join any more
-	cut      protocol.Cut               // what cutting has learned so far
-	clean    protocol.Clean             // what cleaning has learned so far
+	links    map[session]struct{}
+	outcomes map[session]protocol.Outcome // of links whose backend was terminated
+	killed   []ending                     // the same by time, for the receipt
+	released map[uint32]time.Time         // backends of links that are gone, until the server has let go of them
+	prepared map[string]struct{}          // global ids that sessions prepared
+	oid      uint32                       // the role's, once known
+	closing  bool                         // no session may join any more
+	cut      protocol.Cut                 // what cutting has learned so far
+	clean    protocol.Clean               // what cleaning has learned so far
+}
+
+// session is what an account must know of a client's connection: a *link.
+type session interface {
+	pid() uint32        // of its backend; 0 until the server has told it
+	inFlight() uint64   // id of the oldest statement without a result; 0 = none
+	prepared() []string // global ids that its statements prepared
 }
 
 // ending is one terminated backend.
@@ -49,7 +56,7 @@ func newAccount(e *Engine, spec protocol.AccountSpec) *account {
 	a := &account{
 		engine: e, spec: spec,
 		killing: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
-		links: map[*link]struct{}{}, outcomes: map[*link]protocol.Outcome{},
+		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{},
 		released: map[uint32]time.Time{}, prepared: map[string]struct{}{},
 	}
 	a.killing <- struct{}{}
@@ -66,7 +73,7 @@ var errClosing = errors.New("the account is being closed")
 
 // add lets a session join. It is called before the session dials the database, so that a backend which
 // is just being opened has somebody to answer for it; l.pid is 0 until the server has told it.
-func (a *account) add(l *link) error {
+func (a *account) add(l session) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closing {
@@ -77,7 +84,7 @@ func (a *account) add(l *link) error {
 }
 
 // remove lets a session go. Its backend may take a moment longer to go, too.
-func (a *account) remove(l *link) {
+func (a *account) remove(l session) {
 	pid, gids := l.pid(), l.prepared()
 	a.learn(gids)
 	a.mu.Lock()
@@ -112,7 +119,7 @@ func (a *account) gids() []string {
 }
 
 // joined gives the sessions of now.
-func (a *account) joined() []*link {
+func (a *account) joined() []session {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Collect(maps.Keys(a.links))
@@ -127,7 +134,7 @@ func (a *account) shut() {
 
 // kill terminates one session's backend and learns what became of what it was doing, or gives what Cut
 // has learned already.
-func (a *account) kill(ctx context.Context, l *link) (protocol.Outcome, error) {
+func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error) {
 	pid := l.pid()
 	unknown := protocol.Outcome{Backend: strconv.FormatUint(uint64(pid), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
 	if pid == 0 { // it never got in
@@ -160,7 +167,7 @@ func (a *account) kill(ctx context.Context, l *link) (protocol.Outcome, error) {
 }
 
 // outcome is what became of a link's backend, if it was terminated.
-func (a *account) outcome(l *link) (protocol.Outcome, bool) {
+func (a *account) outcome(l session) (protocol.Outcome, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o, ok := a.outcomes[l]

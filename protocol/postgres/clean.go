@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/curfewdb/curfew/protocol"
 )
@@ -206,12 +207,21 @@ func (a *account) drop(ctx context.Context) error {
 		return a.inTx(ctx, c, func(s *script) { s.add("drop", vars{"account": a.spec.Name}) })
 	})
 	if err != nil {
-		return fmt.Errorf("drop: %w", err)
+		return fmt.Errorf("drop: %w%s", err, detail(err))
 	}
 	a.mu.Lock()
 	a.clean.DroppedAt = time.Now()
 	a.mu.Unlock()
 	return a.engine.cfg.Step.Do("clean.dropped")
+}
+
+// detail is what the server added to an error: which objects are in the way, in which database.
+func detail(err error) string {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || pe.Detail == "" {
+		return ""
+	}
+	return " (" + strings.ReplaceAll(pe.Detail, "\n", "; ") + ")"
 }
 
 // inTx runs a script in one transaction that waits for no lock longer than lockTimeout.

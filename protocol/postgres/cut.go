@@ -24,7 +24,7 @@ type end struct {
 	pid      uint32
 	xid      string // transaction in flight, 64 bits as text; empty = it had written nothing
 	address  string
-	link     *link // nil: none of ours
+	link     session // nil: none of ours
 	inFlight uint64
 	fate     string
 }
@@ -184,7 +184,7 @@ func (a *account) drain(ctx context.Context, oid, only uint32) ([]end, error) {
 
 // terminate tells the account's backends to go, once, and gives those that were there.
 func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error) {
-	links := map[uint32]*link{}
+	links := map[uint32]session{}
 	inFlight := map[uint32]uint64{}
 	for _, l := range a.joined() {
 		links[l.pid()] = l
