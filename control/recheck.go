@@ -27,7 +27,7 @@ const (
 type verdict int
 
 const (
-	mute    verdict = iota // it has no refresh token, so it says nothing
+	mute    verdict = iota // it has no refresh token, or none that opens, so it says nothing
 	alive                  // the provider vouches for them
 	gone                   // the provider has withdrawn it
 	unknown                // the provider could not be asked
@@ -125,7 +125,7 @@ func (l *Logins) recheck(ctx context.Context, row store.Login) (auth.Identity, e
 		return auth.Identity{}, unauthenticated(goneReason, nil)
 	case v == absent:
 		return auth.Identity{}, unauthenticated("this session token is not, or no longer, good", nil)
-	case v == unknown && l.store.Now().Sub(row.Refreshed) >= max(blindTime, l.refresh):
+	case (v == unknown || v == mute) && l.store.Now().Sub(row.Refreshed) >= max(blindTime, l.refresh):
 		return auth.Identity{}, &Error{
 			Code:   CodeUnavailable,
 			Public: "the identity provider could not be asked about you for an hour, so Curfew takes your word no longer",
@@ -167,7 +167,7 @@ func (l *Logins) ask(ctx context.Context, row store.Login) (auth.Identity, verdi
 	token, err := l.token(row)
 	if err != nil {
 		l.miss(ctx, row, err)
-		return row.Identity, unknown
+		return row.Identity, mute // the sealing key is another one, for good
 	}
 	who, next, err := provider.Refresh(ctx, token, row.Identity)
 	if errors.Is(err, auth.ErrGone) {

@@ -99,28 +99,73 @@ func TestOneOfTwoLogins(t *testing.T) {
 	h := newLoginHouse(t, time.Nanosecond)
 	one, other := h.login("alice"), h.login("alice")
 	h.desk.holds(one.Identity)
-	// A copy of the refresh token is used elsewhere: the provider voids that login's tokens.
-	row, err := h.row(t.Context(), auth.HashToken(one.Token))
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := h.token(row)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := h.auth.Refresh(t.Context(), token, row.Identity); err != nil {
-		t.Fatal(err)
-	}
+	h.useElsewhere(one)
 	if err := h.pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.desk.endedNow(); len(got) != 0 {
 		t.Errorf("ended: %v", got)
 	}
-	_, err = h.Whoami(t.Context(), one.Token)
+	_, err := h.Whoami(t.Context(), one.Token)
 	wantUnauthenticated(t, "the one", err)
 	if _, err := h.Whoami(t.Context(), other.Token); err != nil {
 		t.Errorf("the other: %v", err)
+	}
+}
+
+// TestOneGoneOneUnknown: with one login withdrawn, and no answer about the other, nothing is known yet.
+func TestOneGoneOneUnknown(t *testing.T) {
+	h := newLoginHouse(t, time.Nanosecond)
+	h.login("alice")
+	last := h.login("alice") // is asked about first
+	h.desk.holds(last.Identity)
+	h.useElsewhere(last)
+	h.mu.Lock()
+	h.meanwhile = func() { h.setDown(true) }
+	h.mu.Unlock()
+	if err := h.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.desk.endedNow(); len(got) != 0 {
+		t.Errorf("ended: %v", got)
+	}
+	h.setDown(false)
+	if err := h.provider.SetDisabled("alice", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.desk.endedNow(); len(got) != 1 {
+		t.Errorf("ended: %v", got)
+	}
+}
+
+// TestSealingKeyLost: what can't be opened says nothing about anybody; the session is good for an hour more.
+func TestSealingKeyLost(t *testing.T) {
+	h := newLoginHouse(t, time.Nanosecond)
+	in := h.login("alice")
+	h.desk.holds(in.Identity)
+	row, err := h.row(t.Context(), auth.HashToken(in.Token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row.Refresh = []byte("sealed under another key")
+	h.put(row)
+	if err := h.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.desk.endedNow(); len(got) != 0 {
+		t.Errorf("ended: %v", got)
+	}
+	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
+		t.Error(err)
+	}
+	row.Refreshed = row.Refreshed.Add(-blindTime)
+	h.put(row)
+	var e *Error
+	if _, err := h.Whoami(t.Context(), in.Token); !errors.As(err, &e) || e.Code != CodeUnavailable {
+		t.Errorf("an hour after the last check: %v", err)
 	}
 }
 
@@ -152,6 +197,22 @@ func TestProviderOutage(t *testing.T) {
 	h.setDown(false)
 	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
 		t.Errorf("the provider is back: %v", err)
+	}
+}
+
+// useElsewhere uses a copy of a login's refresh token, so that the provider voids that login's tokens.
+func (h *loginHouse) useElsewhere(in LoggedIn) {
+	h.t.Helper()
+	row, err := h.row(h.t.Context(), auth.HashToken(in.Token))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	token, err := h.token(row)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, _, err := h.auth.Refresh(h.t.Context(), token, row.Identity); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
