@@ -1,0 +1,59 @@
+//go:build unix
+
+package relay
+
+import (
+	"io"
+	"syscall"
+)
+
+// listen finds out whether the connection is a plain socket. Its readiness can then be waited for
+// before a buffer is taken.
+func (s *stream) listen() {
+	c, ok := s.conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	s.raw = raw
+	s.try = s.tryRead
+}
+
+func (s *stream) readRaw() error {
+	s.got, s.err = 0, nil
+	if err := s.raw.Read(s.try); err != nil {
+		return err
+	}
+	return s.err
+}
+
+// tryRead reads once without waiting; false means that there is nothing yet.
+func (s *stream) tryRead(fd uintptr) bool {
+	if s.buf == nil {
+		s.buf = s.buffers.take()
+	}
+	var err error
+	for {
+		s.got, err = syscall.Read(int(fd), s.buf[s.n:])
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	switch {
+	case err == syscall.EAGAIN:
+		if s.n == 0 {
+			s.release()
+		}
+		return false
+	case err != nil:
+		s.err = err
+	case s.got == 0:
+		s.err = io.EOF
+	default:
+		s.n += s.got
+	}
+	return true
+}
