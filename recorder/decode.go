@@ -109,6 +109,9 @@ func (w *wireEvent) event() (Event, error) {
 		From: w.From, Severity: either(w.Severity, w.SeverityB64), Reason: w.Reason,
 		Attached: w.Attached, Header: w.Header, End: w.End,
 	}
+	if w.End != nil && e.Reason == "" {
+		e.Reason = w.End.Reason
+	}
 	if w.Us < 0 || w.Index < 0 || w.N < 0 || w.Redacted < 0 {
 		return Event{}, errors.New("has a negative number")
 	}

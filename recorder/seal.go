@@ -91,7 +91,7 @@ func (w *Writer) finish(e End) error {
 	return nil
 }
 
-func endEvent(e *End) *Event { return &Event{Type: TypeEnd, End: e, Reason: e.Reason} }
+func endEvent(e *End) *Event { return &Event{Type: TypeEnd, End: e} }
 
 func (w *Writer) durableMark() mark {
 	w.mu.Lock()
