@@ -254,6 +254,48 @@ func TestCutWhileAPreparedTransactionHoldsTheRow(t *testing.T) {
 	}
 }
 
+// Anybody can make the server sleep between the login check and the moment the backend can be seen.
+func TestCutWhileALoginSleepsPastTheCheck(t *testing.T) {
+	e := newEngine(t, nil)
+	a := provision(t, e, newSpec(0))
+	type login struct {
+		c   *pgx.Conn
+		err error
+	}
+	done := make(chan login, 1)
+	go func() {
+		c, err := dial(t.Context(), server.DSN(a.Name(), a.secret, "orders")+"&options=-c%20post_auth_delay%3D20")
+		done <- login{c, err}
+	}()
+	eventually(t, "it sleeps", func() bool {
+		now, err := e.openings(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, inside := range now {
+			if inside {
+				return true
+			}
+		}
+		return false
+	})
+	began := time.Now()
+	if _, err := a.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := super(t, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", a.Name()); n != "0" {
+		t.Error("it is in")
+	}
+	got := <-done
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("cut took %s", took)
+	}
+	if got.err == nil && got.c.Ping(t.Context()) == nil {
+		t.Error("it is in and works")
+	}
+	finish(t, a)
+}
+
 func TestKillOneSession(t *testing.T) {
 	e := newEngine(t, nil)
 	a := provision(t, e, newSpec(0))

@@ -14,7 +14,6 @@ import (
 const (
 	pollFirst     = time.Millisecond
 	pollMost      = 50 * time.Millisecond
-	startingWait  = time.Second     // how long connections that are just being opened are waited for
 	fateWait      = 5 * time.Second // how long a transaction may take to show its fate
 	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
 )
@@ -209,40 +208,6 @@ func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error
 		return err
 	})
 	return ends, err
-}
-
-// starting waits, but not for long, for the connections that are being opened at this moment.
-func (e *Engine) starting(ctx context.Context) error {
-	first, err := e.openings(ctx)
-	deadline := time.Now().Add(startingWait)
-	for wait := pollFirst; err == nil && len(first) > 0 && time.Now().Before(deadline); wait = min(2*wait, pollMost) {
-		if !pause(ctx, wait) {
-			return context.Cause(ctx)
-		}
-		var now map[string]bool
-		now, err = e.openings(ctx)
-		for k := range first {
-			if !now[k] {
-				delete(first, k)
-			}
-		}
-	}
-	return err
-}
-
-// openings gives the connections that are being opened.
-func (e *Engine) openings(ctx context.Context) (map[string]bool, error) {
-	set := map[string]bool{}
-	err := e.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("starting"))
-		if err != nil {
-			return err
-		}
-		var id string
-		_, err = pgx.ForEachRow(rows, []any{&id}, func() error { set[id] = true; return nil })
-		return err
-	})
-	return set, err
 }
 
 // fates asks the server what became of the transactions in flight. A server that can't be asked makes

@@ -160,7 +160,11 @@ func (e *Engine) in(ctx context.Context, database string, f func(context.Context
 			return err
 		}
 		defer c.Release()
-		return f(ctx, c.Conn())
+		err = f(ctx, c.Conn())
+		if errors.Is(err, errStandby) || is(err, "25006") {
+			e.pool.Reset() // after a failover: dial again, the writer may be found
+		}
+		return err
 	}
 	cc := e.broker.Copy()
 	cc.Database = database
