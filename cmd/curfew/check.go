@@ -66,7 +66,7 @@ func newCheck(a *app) *cobra.Command {
 		Long: `Reports everything that is wrong in the configuration and the policy at once, with file and line,
 then connects to each target and says in plain words what Curfew's broker login lacks there.
 Nothing is changed. Ends with 0 when Curfew could run with this, and with 8 otherwise.`,
-		Example: `  curfew check --config /etc/curfew/curfew.yaml
+		Example: `  curfew check --config curfew.yaml
   curfew check --print-setup > setup.sql     # the SQL for each target, for a DBA to read and run
   curfew check -o json`,
 		Args: cobra.NoArgs,
@@ -93,7 +93,7 @@ Nothing is changed. Ends with 0 when Curfew could run with this, and with 8 othe
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&config, "config", "c", "curfew.yaml", "configuration file")
+	c.Flags().StringVarP(&config, "config", "c", "/etc/curfew/curfew.yaml", "configuration file")
 	c.Flags().BoolVar(&setup, "print-setup", false, "print the SQL that sets up the broker on each target")
 	return c
 }

@@ -53,7 +53,7 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"grab": grab, "asked": asked, "record": record, "expire": expire, "private": private, "confirm": confirmDevice, "waitfor": waitFor,
+			"grab": grab, "asked": asked, "record": record, "expire": expire, "receipt": receipt, "private": private, "confirm": confirmDevice, "waitfor": waitFor,
 		},
 	})
 }
@@ -264,6 +264,19 @@ func record(ts *testscript.TestScript, _ bool, args []string) {
 // expire GRANT: the time of a grant is up.
 func expire(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(stageOf(ts).desk.End(context.Background(), args[0], recorder.EndExpired, "its time was up", "curfew"))
+}
+
+// receipt GRANT: plays what the proxy does when a grant has ended.
+func receipt(ts *testscript.TestScript, _ bool, args []string) {
+	h, ctx := stageOf(ts), context.Background()
+	account := "curfew_" + h.store.Installation() + "_" + args[0]
+	ts.Check(h.store.Cut(ctx, ledger.AccountCut{
+		Grant: args[0], Target: "orders", Account: account, Code: "expired", Deadline: h.store.Now(), LateMS: 1.5,
+		Cut: []byte(`{"locked_at":"2026-01-01T00:00:00Z","gone_at":"2026-01-01T00:00:00Z","outcomes":[{"backend":"77","in_flight":3,"txid":"991","fate":"aborted"}],"left":0}`),
+	}))
+	ts.Check(h.store.Cleaned(ctx, ledger.AccountCleaned{
+		Grant: args[0], Target: "orders", Account: account, Clean: []byte(`{"dropped_at":"2026-01-01T00:00:00Z","proof":"no role, no backend"}`),
+	}))
 }
 
 // private FILE: nobody but the owner can read it.

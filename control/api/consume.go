@@ -34,11 +34,11 @@ type Requests interface {
 
 // Grants is the desk's second half: from the grant to its end.
 //
-// Receipt gives nil while there is none; it is asked only for a grant that Grant has shown to who.
+// Receipt gives nil while there is none; it is asked only for a grant that has ended and that Grant has shown to who.
 type Grants interface {
 	Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]policy.Grant, error)
 	Grant(ctx context.Context, who auth.Identity, id string) (policy.Grant, error)
-	Receipt(ctx context.Context, grant string) (*Receipt, error)
+	Receipt(ctx context.Context, g policy.Grant) (*Receipt, error)
 	Password(ctx context.Context, who auth.Identity, grant string) (Credentials, error)
 	Release(ctx context.Context, who auth.Identity, id string) (policy.Grant, error)
 	Revoke(ctx context.Context, who auth.Identity, id, reason string) (policy.Grant, error)

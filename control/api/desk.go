@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/recorder/export"
-	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
 // Desk joins the API to the desk, the ledger and the recordings. It is Requests, Grants, Sessions and
@@ -105,33 +103,6 @@ func (d *Desk) Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]
 // Grant implements Grants.
 func (d *Desk) Grant(ctx context.Context, who auth.Identity, id string) (policy.Grant, error) {
 	return d.Desk.Grant(ctx, who, id)
-}
-
-// Receipt implements Grants: the two entries that the ledger has of a grant's end.
-func (d *Desk) Receipt(ctx context.Context, grant string) (*Receipt, error) {
-	var r *Receipt
-	err := d.Ledger.Entries(ctx, 0, func(line []byte) error {
-		e, err := ledger.Decode(line)
-		if err != nil {
-			return err
-		}
-		switch e.Type {
-		case ledger.TypeAccountCut:
-			var cut ledger.AccountCut
-			if err := json.Unmarshal(e.Data, &cut); err != nil || cut.Grant != grant {
-				return err
-			}
-			r = &Receipt{Account: cut.Account, Code: cut.Code, Reason: cut.Reason, Deadline: cut.Deadline, LateMS: cut.LateMS, Cut: cut.Cut}
-		case ledger.TypeAccountCleaned:
-			var clean ledger.AccountCleaned
-			if err := json.Unmarshal(e.Data, &clean); err != nil || clean.Grant != grant || r == nil {
-				return err
-			}
-			r.Clean = clean.Clean
-		}
-		return nil
-	})
-	return r, err
 }
 
 // Password implements Grants.

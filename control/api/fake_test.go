@@ -140,11 +140,13 @@ func (f *fake) Grants(_ context.Context, _ auth.Identity, q api.GrantFilter) ([]
 }
 
 func (f *fake) Grant(_ context.Context, _ auth.Identity, id string) (policy.Grant, error) {
-	return f.grant(), f.called("grant " + id)
+	g := f.grant()
+	g.Ended, g.EndCode = time.Unix(1400, 0), "released"
+	return g, f.called("grant " + id)
 }
 
-func (f *fake) Receipt(_ context.Context, grant string) (*api.Receipt, error) {
-	return &api.Receipt{Account: "curfew_x_" + grant, LateMS: 1.5, Cut: []byte(`{"left":0}`)}, f.called("receipt " + grant)
+func (f *fake) Receipt(_ context.Context, g policy.Grant) (*api.Receipt, error) {
+	return &api.Receipt{Account: "curfew_x_" + g.ID, LateMS: 1.5, Cut: []byte(`{"left":0}`)}, f.called("receipt " + g.ID)
 }
 
 func (f *fake) Password(_ context.Context, _ auth.Identity, grant string) (api.Credentials, error) {

@@ -188,8 +188,10 @@ func (s *server) grantRoutes() {
 			return nil, err
 		}
 		out := showGrant(g, s.Now())
-		if out.Receipt, err = s.Grants.Receipt(ctx, g.ID); err != nil {
-			return nil, err
+		if out.Status == GrantEnded {
+			if out.Receipt, err = s.Grants.Receipt(ctx, g); err != nil {
+				return nil, err
+			}
 		}
 		return reply(out, nil)
 	})
