@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,7 +55,7 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"grab": grab, "asked": asked, "record": record, "expire": expire, "receipt": receipt, "private": private, "confirm": confirmDevice, "waitfor": waitFor,
+			"grab": grab, "asked": asked, "record": record, "expire": expire, "receipt": receipt, "private": private, "confirm": confirmDevice, "waitfor": waitFor, "browse": browse,
 		},
 	})
 }
@@ -318,4 +320,29 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// browse NAME FILE: does what a browser does with the address in FILE, after a page that guessed the port
+// has called there too.
+func browse(ts *testscript.TestScript, neg bool, args []string) {
+	waitFor(ts, neg, args[1:])
+	authURL := strings.TrimSpace(ts.ReadFile(args[1]))
+	u, err := url.Parse(authURL)
+	ts.Check(err)
+	back := u.Query().Get("redirect_uri")
+	if got := visit(ts, back+"?code=stolen&state=guessed"); got != http.StatusNotFound {
+		ts.Fatalf("another login's answer was taken: %d", got)
+	}
+	q, err := provider.LoginAs(context.Background(), authURL, stageOf(ts).key, args[0])
+	ts.Check(err)
+	if got := visit(ts, back+"?"+q.Encode()); got != http.StatusOK {
+		ts.Fatalf("the callback answered %d", got)
+	}
+}
+
+func visit(ts *testscript.TestScript, address string) int {
+	res, err := http.Get(address)
+	ts.Check(err)
+	ts.Check(res.Body.Close())
+	return res.StatusCode
 }
