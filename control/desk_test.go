@@ -130,13 +130,13 @@ func story(t *testing.T, fn func(t *testing.T, w *world)) {
 	})
 }
 
-// again ends the process, as far as a test can, and starts the next.
-func (w *world) again(p *policy.Policy) *world {
+// again ends the process, as far as a test can, and starts the next after a while.
+func (w *world) again(p *policy.Policy, after time.Duration) {
 	w.t.Helper()
 	w.stop()
-	next := open(w.t, w.dir, p)
-	w.stop = next.stop
-	return next
+	w.stop = func() {} // in case the next one doesn't open
+	time.Sleep(after)
+	*w = *open(w.t, w.dir, p)
 }
 
 func (w *world) ask(who auth.Identity, level string, d time.Duration) policy.Request {

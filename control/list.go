@@ -67,7 +67,7 @@ func (d *Desk) Requests(ctx context.Context, who auth.Identity, f RequestFilter)
 	err := d.store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Requests(store.RequestFilter{Status: f.Status, By: by, Target: f.Target, Limit: unlessHidden(f.Limit, !f.Decide && by == who.Key())})
 		for _, r := range all {
-			if p.MaySee(who, r) && (!f.Decide || p.MayDecide(who, r, true) == nil) {
+			if p.MaySee(who, r) && (!f.Decide || p.MayDecide(who, r, true, tx.Now()) == nil) {
 				if seen = append(seen, r); len(seen) == f.Limit {
 					break
 				}

@@ -130,10 +130,11 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 		if r, err = visible(tx, p, who, id); err != nil {
 			return err
 		}
-		if late, err = lapse(tx, &r); late != nil || err != nil {
+		switch err := p.MayDecide(who, r, approve, tx.Now()); {
+		case errors.Is(err, policy.ErrEnded) && r.Status == policy.Open:
+			late, err = lapse(tx, &r)
 			return err
-		}
-		if err := p.MayDecide(who, r, approve); err != nil {
+		case err != nil:
 			return undecided(err, r)
 		}
 		now := moment(tx)
@@ -164,12 +165,12 @@ func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) 
 		if r, err = visible(tx, p, who, id); err != nil {
 			return err
 		}
-		if late, err = lapse(tx, &r); late != nil || err != nil {
-			return err
-		}
 		if !who.Same(r.Identity) {
 			return &Error{Code: CodeForbidden, Public: "only " + r.Identity.Email + " can cancel this request",
 				Next: "if you may decide on it, deny it: curfew deny " + r.ID}
+		}
+		if late, err = lapse(tx, &r); late != nil || err != nil {
+			return err
 		}
 		if r.Status != policy.Open {
 			return over(r)
@@ -225,7 +226,7 @@ func (d *Desk) note(requests ...policy.Request) {
 
 // lapse ends an open request that nobody has decided in time; the error is what a latecomer is told.
 func lapse(tx *store.Tx, r *policy.Request) (late, err error) {
-	if r.Status != policy.Open || tx.Now().Before(r.Lapses) {
+	if r.Status != policy.Open || !r.Late(tx.Now()) {
 		return nil, nil
 	}
 	if err := endRequest(tx, r, policy.Lapsed, bySelf); err != nil {

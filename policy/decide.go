@@ -39,18 +39,23 @@ func Tally(r Request) (Status, int) {
 
 // MayDecide says whether who may decide on the request now; nil if so. Somebody who has approved may
 // still deny while the request is open; approve says which of the two it is about.
-func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool) error {
+func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool, now time.Time) error {
 	switch {
 	case who.Same(r.Identity):
 		return ErrSelf
 	case !p.Decider(who, r):
 		return ErrStranger
-	case r.Status != Open:
+	case r.Status != Open || r.Late(now):
 		return ErrEnded
 	case approve && slices.ContainsFunc(r.Decisions, func(d Decision) bool { return d.Identity.Same(who) }):
 		return ErrTwice
 	}
 	return nil
+}
+
+// Late reports whether nobody decided on the request in time, be that noted in its status yet or not.
+func (r Request) Late(now time.Time) bool {
+	return (r.Status == Open && !now.Before(r.Lapses)) || r.Status == Lapsed
 }
 
 // Decider reports whether who is one of those whose word counts on this request, open or ended.

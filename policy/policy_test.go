@@ -141,7 +141,7 @@ func TestJudgeTellsNothingOfOthers(t *testing.T) {
 
 func request(approvals int, decisions ...policy.Decision) policy.Request {
 	return policy.Request{
-		ID: "r1", Identity: alice, Target: "orders", Level: "writer", Duration: time.Hour, Status: policy.Open, Reason: "fix",
+		ID: "r1", Identity: alice, Target: "orders", Level: "writer", Duration: time.Hour, Status: policy.Open, Reason: "fix", Lapses: now.Add(1),
 		Approvals: policy.Approvals{Count: approvals, From: policy.Who{Groups: []string{"leads", "security"}}}, Decisions: decisions,
 	}
 }
@@ -186,6 +186,8 @@ func TestMayDecide(t *testing.T) {
 	lead.Groups = []string{"leads", "security"}
 	ended := request(1)
 	ended.Status = policy.Lapsed
+	late := request(1)
+	late.Lapses = now
 	gone := request(1)
 	gone.Target = "gone"
 	for name, c := range map[string]struct {
@@ -205,7 +207,7 @@ func TestMayDecide(t *testing.T) {
 		"ended":                    {bob, ended, true, policy.ErrEnded},
 		"a target that is no more": {bob, gone, true, policy.ErrStranger},
 	} {
-		if err := p.MayDecide(c.who, c.r, c.approve); !errors.Is(err, c.want) {
+		if err := p.MayDecide(c.who, c.r, c.approve, now); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
