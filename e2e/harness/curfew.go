@@ -108,16 +108,20 @@ func (c *Curfew) Launch() error {
 
 func (c *Curfew) logPath() string { return c.Dir + ".log" }
 
-// Log gives the end of what all the processes so far have logged.
+// Log gives the end of what all the processes so far have logged, and have said on their terminal.
 func (c *Curfew) Log() string {
-	text, err := os.ReadFile(c.logPath())
-	if err != nil {
-		return err.Error()
+	var all []byte
+	for _, path := range []string{filepath.Join(c.Dir, "curfew.log"), c.logPath()} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		if i := len(text) - 8000; i > 0 {
+			text = text[i:]
+		}
+		all = append(append(all, bytes.TrimSpace(text)...), '\n')
 	}
-	if i := len(text) - 8000; i > 0 {
-		text = text[i:]
-	}
-	return string(bytes.TrimSpace(text))
+	return string(all)
 }
 
 // Kill is kill -9.

@@ -166,11 +166,12 @@ func (c Credentials) Connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, c.URL())
 }
 
-// PSQL is Debian's psql, through Curfew, stopping at the first error.
+// PSQL is Debian's psql, through Curfew, stopping at the first error. The password is in its
+// environment, where no list of processes shows it.
 func (c Credentials) PSQL(ctx context.Context, args ...string) *exec.Cmd {
-	args = append([]string{"-X", "-v", "ON_ERROR_STOP=1", "-d", c.URL()}, args...)
-	cmd := exec.CommandContext(ctx, "psql", args...)
-	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=15", "PAGER=cat")
+	cmd := exec.CommandContext(ctx, "psql", append([]string{"-X", "-v", "ON_ERROR_STOP=1"}, args...)...)
+	cmd.Env = append(os.Environ(), "PGHOST="+c.Host, "PGPORT="+strconv.Itoa(c.Port), "PGUSER="+c.User, "PGPASSWORD="+c.Password,
+		"PGDATABASE="+c.Database, "PGSSLMODE="+c.SSLMode, "PGSSLROOTCERT="+c.CAFile, "PGCONNECT_TIMEOUT=15", "PAGER=cat")
 	return cmd
 }
 
