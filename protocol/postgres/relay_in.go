@@ -13,14 +13,15 @@ import (
 // inbound is the state of what comes from the server.
 type inbound struct {
 	events []recorder.Event
-	text   []byte // what they point into, where they outlive the chunk
-	chunk  []byte // what Inbound was shown
-	pass   uint32 // bytes left of a long message
-	typ    byte   // its type
-	now    int64  // 0: not asked yet in this chunk
-	swap   []byte // what is forwarded when it is not the chunk itself
-	swapTo int    // how far swap replaces the chunk
-	kept   bool   // swap holds something
+	late   []recorder.Event // to come after the held result
+	text   []byte           // what they point into, where they outlive the chunk
+	chunk  []byte           // what Inbound was shown
+	pass   uint32           // bytes left of a long message
+	typ    byte             // its type
+	now    int64            // 0: not asked yet in this chunk
+	swap   []byte           // what is forwarded when it is not the chunk itself
+	swapTo int              // how far swap replaces the chunk
+	kept   bool             // swap holds something
 
 	n        int // results of the Query so far
 	rows     uint64

@@ -158,6 +158,9 @@ func (o *observer) skip(events *[]recorder.Event) {
 		end++
 	}
 	o.skipping = end == o.queue.forwarded
+	if o.in.held.on { // the error that they are skipped for comes first
+		events = &o.in.late
+	}
 	for i := end - 1; i >= 0; i-- {
 		o.names.undo(o.queue.at(i))
 	}

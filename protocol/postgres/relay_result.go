@@ -46,6 +46,10 @@ func (o *observer) emitHeld(tx recorder.Tx) {
 	// Another result may be held in the same buffers before this one is recorded.
 	h.event.Tag, h.event.Code, h.event.Message = o.keep(h.tag), o.keep(h.code), o.keep(h.message)
 	o.in.events = append(o.in.events, h.event)
+	if len(o.in.late) > 0 {
+		o.in.events = append(o.in.events, o.in.late...)
+		o.in.late = nil
+	}
 }
 
 // keep copies b to where it stays until the events are recorded.
