@@ -239,6 +239,10 @@ func TestHostileArchive(t *testing.T) {
 			t.Errorf("cut at %d of %d: not found", n, len(whole))
 		}
 	}
+	check(t, os.WriteFile(cut, append(bytes.Clone(whole), compress(t, []byte("hidden"))...), 0o600))
+	if r := verify(t, cut, w.VerifierKey(), ""); !says(r, SeverityError, "something follows the end") {
+		t.Errorf("hidden behind the archive: %+v", r.Findings)
+	}
 	dir := lay(t, unpack(t, path))
 	outside := filepath.Join(t.TempDir(), "s1")
 	check(t, os.Rename(filepath.Join(dir, "recordings/s1.jsonl.zst"), outside))
@@ -383,6 +387,28 @@ func TestForgedStory(t *testing.T) {
 		if !says(r, SeverityError, c.want) {
 			t.Errorf("%s: want %q in %+v", name, c.want, r.Findings)
 		}
+	}
+}
+
+// Entries that are signed and numbered wrongly: one was left out before the tree was made.
+func TestGapInTheNumbers(t *testing.T) {
+	w := newWorld(t, newKey(t))
+	w.sign()
+	last := len(w.lines) - 1
+	for _, scope := range []Scope{{}, {Session: "s3"}} {
+		lines := w.lines
+		w.lines = append(append([][]byte{}, lines[:last-1]...), lines[last])
+		members := unpack(t, w.bundle(scope))
+		if !scope.All() { // Write numbers hashes itself
+			members = withFile(members, ledgerName, func(b []byte) []byte {
+				return bytes.Replace(b, fmt.Appendf(nil, `{"n":%d,"hash"`, last-1), fmt.Appendf(nil, `{"n":%d,"hash"`, last), 1)
+			})
+		}
+		want := fmt.Sprintf("it has index %d where %d is due", last, last-1)
+		if r := verify(t, lay(t, members), w.VerifierKey(), ""); !says(r, SeverityError, want) {
+			t.Errorf("want %q in %+v", want, r.Findings)
+		}
+		w.lines = lines
 	}
 }
 
