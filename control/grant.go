@@ -21,10 +21,10 @@ func (d *Desk) Release(ctx context.Context, who auth.Identity, id string) (polic
 		return policy.Grant{}, err
 	}
 	if !g.Identity.Same(who) {
-		return policy.Grant{}, &Error{Code: CodeForbidden, Public: "only " + g.Identity.Email + " can release this grant",
+		return policy.Grant{}, &Error{Code: CodeForbidden, Public: "only " + g.Identity.Label() + " can release this grant",
 			Next: "to end it for them: curfew revoke " + id}
 	}
-	return d.end(ctx, id, recorder.EndReleased, "its holder said that the task is done", who.Email)
+	return d.end(ctx, id, recorder.EndReleased, "its holder said that the task is done", who.Label())
 }
 
 // Revoke ends a grant by the word of its holder, of somebody who could have decided on it, or of a
@@ -40,12 +40,12 @@ func (d *Desk) Revoke(ctx context.Context, who auth.Identity, id, reason string)
 	}
 	if !d.Policy().MayRevoke(who, r) {
 		return policy.Grant{}, &Error{Code: CodeForbidden, Public: "you may see this grant and not revoke it",
-			Next: "ask its holder or an approver: " + r.Identity.Email}
+			Next: "ask its holder or an approver: " + r.Identity.Label()}
 	}
 	if reason = strings.TrimSpace(reason); reason == "" {
 		reason = "no reason was given"
 	}
-	return d.end(ctx, id, recorder.EndRevoked, reason, who.Email)
+	return d.end(ctx, id, recorder.EndRevoked, reason, who.Label())
 }
 
 // End ends a grant for a reason that Curfew itself has found: its account was used past the proxy, its
@@ -170,7 +170,7 @@ func (d *Desk) Password(ctx context.Context, who auth.Identity, grantID string) 
 		return Credentials{}, err
 	}
 	if !g.Identity.Same(who) {
-		return Credentials{}, &Error{Code: CodeForbidden, Public: "only " + g.Identity.Email + " can have this grant's password",
+		return Credentials{}, &Error{Code: CodeForbidden, Public: "only " + g.Identity.Label() + " can have this grant's password",
 			Next: fmt.Sprintf("ask for access of your own: curfew request %s --level %s", g.Target, g.Level)}
 	}
 	info, known := d.targets[g.Target]
@@ -193,11 +193,11 @@ func (d *Desk) Password(ctx context.Context, who auth.Identity, grantID string) 
 		if err := tx.PutVerifier(grantID, verifier); err != nil {
 			return err
 		}
-		return tx.Append(ledger.TypeGrantPassword, ledger.GrantPassword{Grant: grantID, By: who.Email})
+		return tx.Append(ledger.TypeGrantPassword, ledger.GrantPassword{Grant: grantID, By: who.Label()})
 	}, func() {})
 	if err != nil {
 		return Credentials{}, failed(err, "grant", grantID)
 	}
-	d.log.Info("grant password made", "grant", g.ID, "person", who.Email)
+	d.log.Info("grant password made", "grant", g.ID, "person", who.Label())
 	return Credentials{Grant: g.ID, User: g.ID, Password: password, Target: g.Target, TargetInfo: info, Start: g.Start, End: g.End}, nil
 }

@@ -71,7 +71,7 @@ func (d *Desk) finish(l *live, code, reason, by string, at time.Time) {
 	case d.kick <- struct{}{}:
 	default:
 	}
-	d.log.Info("grant ended", "grant", g.ID, "person", g.Identity.Email, "target", g.Target, "level", g.Level,
+	d.log.Info("grant ended", "grant", g.ID, "person", g.Identity.Label(), "target", g.Target, "level", g.Level,
 		"code", code, "reason", reason, "by", by, "at", at)
 }
 

@@ -251,6 +251,6 @@ func (d *Desk) ReadRecording(ctx context.Context, who auth.Identity, session, ho
 	if err != nil {
 		return Session{}, failed(err, "session", session)
 	}
-	d.log.Info("recording read", "session", session, "person", who.Email, "how", how, "from", from)
+	d.log.Info("recording read", "session", session, "person", who.Label(), "how", how, "from", from)
 	return s, nil
 }

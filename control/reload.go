@@ -31,14 +31,14 @@ func (d *Desk) install(ctx context.Context, p *policy.Policy, last string) error
 		return err
 	}
 	for _, r := range denied {
-		d.log.Info("request denied, because the policy changed", "request", r.ID, "person", r.Identity.Email, "target", r.Target)
+		d.log.Info("request denied, because the policy changed", "request", r.ID, "person", r.Identity.Label(), "target", r.Target)
 	}
 	for _, l := range d.living() {
 		g := l.grant
 		if p.Holds(g.Identity, g.Target, g.Level) {
 			continue
 		}
-		reason := fmt.Sprintf("the policy gives %s on %s to %s no more", g.Level, g.Target, g.Identity.Email)
+		reason := fmt.Sprintf("the policy gives %s on %s to %s no more", g.Level, g.Target, g.Identity.Label())
 		if _, err := d.end(ctx, g.ID, recorder.EndRevoked, reason, bySelf); err != nil && !isCode(err, CodeConflict) {
 			d.log.Error("revoke grant that the policy no longer gives", "grant", g.ID, "error", err)
 		}

@@ -36,7 +36,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 		now := moment(tx)
 		v := p.Judge(who, ask, now)
 		if !v.Allowed {
-			d.log.Info("ask refused", "person", who.Email, "target", ask.Target, "level", ask.Level, "rules", v.Why)
+			d.log.Info("ask refused", "person", who.Label(), "target", ask.Target, "level", ask.Level, "rules", v.Why)
 			return refusal(v)
 		}
 		var err error
@@ -49,7 +49,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 	if err != nil {
 		return policy.Request{}, failed(err, "target", ask.Target)
 	}
-	d.log.Info("request", "request", r.ID, "person", who.Email, "target", r.Target, "level", r.Level,
+	d.log.Info("request", "request", r.ID, "person", who.Label(), "target", r.Target, "level", r.Level,
 		"duration", r.Duration, "rule", r.Rule, "status", r.Status, "grant", r.Grant)
 	return r, nil
 }
@@ -144,7 +144,7 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 		if err != nil {
 			return err
 		}
-		g, err = settle(tx, &r, now, who.Email)
+		g, err = settle(tx, &r, now, who.Label())
 		return err
 	}, func() { d.settled(r, g) })
 	if err == nil {
@@ -153,7 +153,7 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 	if err != nil {
 		return policy.Request{}, failed(err, "request", id)
 	}
-	d.log.Info("decision", "request", r.ID, "person", who.Email, "approve", approve, "status", r.Status, "grant", r.Grant)
+	d.log.Info("decision", "request", r.ID, "person", who.Label(), "approve", approve, "status", r.Status, "grant", r.Grant)
 	return r, nil
 }
 
@@ -166,7 +166,7 @@ func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) 
 			return err
 		}
 		if !who.Same(r.Identity) {
-			return &Error{Code: CodeForbidden, Public: "only " + r.Identity.Email + " can cancel this request",
+			return &Error{Code: CodeForbidden, Public: "only " + r.Identity.Label() + " can cancel this request",
 				Next: "if you may decide on it, deny it: curfew deny " + r.ID}
 		}
 		if late, err = lapse(tx, &r); late != nil || err != nil {
@@ -175,7 +175,7 @@ func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) 
 		if r.Status != policy.Open {
 			return over(r)
 		}
-		return endRequest(tx, &r, policy.Cancelled, who.Email)
+		return endRequest(tx, &r, policy.Cancelled, who.Label())
 	}, func() { d.settled(r, nil) })
 	if err == nil {
 		err = late
@@ -183,7 +183,7 @@ func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) 
 	if err != nil {
 		return policy.Request{}, failed(err, "request", id)
 	}
-	d.log.Info("request cancelled", "request", r.ID, "person", who.Email)
+	d.log.Info("request cancelled", "request", r.ID, "person", who.Label())
 	return r, nil
 }
 

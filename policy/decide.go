@@ -109,9 +109,10 @@ func (r Request) Becomes(id string, approved time.Time) Grant {
 		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Policy: r.Policy,
 		Start: start.UTC(), End: start.Add(r.Duration).UTC(),
 	}
-	for _, d := range r.Decisions {
-		if d.Approve && !slices.Contains(g.Approvers, d.Identity.Email) {
-			g.Approvers = append(g.Approvers, d.Identity.Email)
+	for i, d := range r.Decisions {
+		again := slices.ContainsFunc(r.Decisions[:i], func(e Decision) bool { return e.Approve && e.Identity.Same(d.Identity) })
+		if d.Approve && !again {
+			g.Approvers = append(g.Approvers, d.Identity.Label())
 		}
 	}
 	return g
