@@ -137,11 +137,16 @@ func (ts *tenures) make(g policy.Grant, adopt bool) (*tenure, error) {
 	spec := protocol.AccountSpec{
 		Installation: ts.cfg.Installation, Grant: g.ID, Name: "curfew_" + ts.cfg.Installation + "_" + g.ID,
 		Requester: g.Identity.Email, End: g.End,
-		Level: protocol.Level{Name: g.Level, Roles: g.Can.Roles, SetRole: g.Can.SetRole,
-			PreparedTransactions: g.Can.PreparedTransactions, Sessions: g.Can.ConnectionLimit()},
+		Level: LevelOf(g.Level, g.Can),
 	}
 	return &tenure{cfg: ts.cfg, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
 		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
+}
+
+// LevelOf says an access level of the policy in an engine's words.
+func LevelOf(name string, l policy.Level) protocol.Level {
+	return protocol.Level{Name: name, Roles: l.Roles, SetRole: l.SetRole,
+		PreparedTransactions: l.PreparedTransactions, Sessions: l.ConnectionLimit()}
 }
 
 func (ts *tenures) forget(t *tenure) {

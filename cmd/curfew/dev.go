@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/curfewdb/curfew/internal/provider"
+)
+
+// devFlags are what curfew dev is told. Addresses left out stay as they were the last time.
+type devFlags struct {
+	dir, api, listen, issuer string
+	targets                  []string
+	yes                      bool
+}
+
+func newDev(a *app) *cobra.Command {
+	var f devFlags
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Try Curfew on this machine, with an identity provider of its own",
+		Long: `Runs everything on this machine: the server, and an identity provider with four demo identities,
+alice and dana (developers), bob (lead) and sam (security). It never listens beyond loopback.
+
+--target names a PostgreSQL of your own. With a superuser's URL, curfew dev shows the SQL that makes a
+broker login and two groups there, and runs it after your yes; with any other login, that login is the
+broker. What it makes is kept in --dir: the next start needs no flags.`,
+		Example: `  curfew dev --target orders=postgres://postgres@localhost:5432/orders
+  curfew login --as alice      # in another terminal
+  curfew connect orders --level writer --for 10m --reason "try it"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), f) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.dir, "dir", "", "where everything is kept (default: CURFEW_DEV, or ~/.curfew-dev)")
+	flags.StringVar(&f.api, "api", "", "loopback address of the API (default 127.0.0.1:7433)")
+	flags.StringVar(&f.listen, "listen", "", "loopback address that psql connects to (default 127.0.0.1:6432)")
+	flags.StringVar(&f.issuer, "issuer", "", "loopback address of the identity provider (default: a free port)")
+	flags.StringArrayVar(&f.targets, "target", nil, "NAME=URL of a database to guard; may be repeated")
+	flags.BoolVar(&f.yes, "yes", false, "run the setup SQL without asking")
+	return c
+}
+
+// dev prepares the directory and runs the server and the provider in it.
+func (a *app) dev(ctx context.Context, f devFlags) error {
+	d, err := a.prepareDev(ctx, f)
+	if err != nil {
+		return err
+	}
+	key, err := provider.OpenKey(d.path("identities.key"))
+	if err != nil {
+		return err
+	}
+	logFile, err := os.OpenFile(d.path("curfew.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(logFile, nil),
+		slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	issuer, err := provider.New(provider.Options{Issuer: "http://" + d.Issuer, Key: key, Log: log})
+	if err != nil {
+		return err
+	}
+	ln, err := provider.Listen(ctx, d.Issuer)
+	if err != nil {
+		return err
+	}
+	identities := make(chan error, 1)
+	go func() {
+		err := issuer.Serve(ctx, ln)
+		stop(err)
+		identities <- err
+	}()
+	ca, err := os.ReadFile(d.path("tls.crt"))
+	if err != nil {
+		return err
+	}
+	err = a.serve(ctx, d.path("curfew.yaml"), serveOptions{log: log, step: crashStep(a.env), ca: string(ca), began: d.began(a, f)})
+	stop(nil)
+	return errors.Join(err, <-identities)
+}
+
+// devHome is the directory of a curfew dev, and what it remembers from one start to the next.
+type devHome struct {
+	dir     string
+	API     string            `json:"api"`
+	Listen  string            `json:"listen"`
+	Issuer  string            `json:"issuer"`
+	Targets map[string]string `json:"targets"` // name → the broker's URL; the password lies beside it
+}
+
+func (d *devHome) path(name string) string { return filepath.Join(d.dir, name) }
+
+// prepareDev makes or completes the directory: certificate, broker passwords, configuration, policy.
+func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
+	d := &devHome{dir: f.dir, Targets: map[string]string{}}
+	var err error
+	if d.dir == "" {
+		if d.dir, err = a.devDir(); err != nil {
+			return nil, err
+		}
+	}
+	if d.dir, err = filepath.Abs(d.dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	if err := d.addresses(f); err != nil {
+		return nil, err
+	}
+	if err := d.certificate(); err != nil {
+		return nil, err
+	}
+	for _, t := range f.targets {
+		name, url, ok := strings.Cut(t, "=")
+		if !ok || name == "" || url == "" {
+			return nil, problem(exitUsage, "usage", fmt.Sprintf("--target %q is not NAME=URL", t), "write for example --target orders=postgres://postgres@localhost:5432/orders")
+		}
+		if err := a.guardOwn(ctx, d, name, url, f.yes); err != nil {
+			return nil, err
+		}
+	}
+	if len(d.Targets) == 0 {
+		return nil, problem(exitUsage, "usage", "curfew dev guards no database yet", "name one: curfew dev --target orders=postgres://postgres@localhost:5432/orders")
+	}
+	return d, d.write()
+}
+
+func (d *devHome) load() error {
+	b, err := os.ReadFile(d.path("home.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, d)
+	}
+	if err != nil {
+		return fmt.Errorf("read what curfew dev remembers: %w", err)
+	}
+	return nil
+}
+
+// addresses settles where to listen: the flags, the last time, the defaults. Loopback or nothing.
+func (d *devHome) addresses(f devFlags) error {
+	d.API, d.Listen = first(f.api, d.API, "127.0.0.1:7433"), first(f.listen, d.Listen, "127.0.0.1:6432")
+	d.Issuer = first(f.issuer, d.Issuer)
+	if d.Issuer == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		d.Issuer = l.Addr().String()
+		l.Close()
+	}
+	for _, addr := range []string{d.API, d.Listen, d.Issuer} {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil || !net.ParseIP(host).IsLoopback() {
+			return problem(exitUsage, "usage", fmt.Sprintf("curfew dev does not listen on %s: its identities are for this machine only", addr),
+				"use an address like 127.0.0.1:7433; to serve others, write a configuration and use curfew serve")
+		}
+	}
+	return nil
+}
+
+// certificate makes the certificate of the PostgreSQL listener, once; it is its own CA.
+func (d *devHome) certificate() error {
+	if _, err := os.Stat(d.path("tls.key")); err == nil {
+		return nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(d.Listen) // checked by addresses
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "curfew dev"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(2, 0, 0),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.ParseIP(host)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := writePrivate(d.path("tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
+		return err
+	}
+	return writePrivate(d.path("tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
+// began writes dev.json for the command line, and says what one can do now.
+func (d *devHome) began(a *app, f devFlags) func(*house) {
+	return func(h *house) {
+		b, _ := json.MarshalIndent(devFile{API: "http://" + d.API, Issuer: "http://" + d.Issuer, Key: d.path("identities.key"),
+			CA: d.path("tls.crt"), Postgres: d.Listen}, "", "  ") // plain values: can't fail
+		if err := writePrivate(d.path(devFileName), append(b, '\n')); err != nil {
+			h.log.Error("write dev.json", "error", err)
+		}
+		if err := writePrivate(d.path("ledger.pub"), []byte(h.store.VerifierKey()+"\n")); err != nil {
+			h.log.Error("write ledger.pub", "error", err)
+		}
+		env := ""
+		if f.dir != "" {
+			env = "  export CURFEW_DEV=" + d.dir + "\n"
+		}
+		fmt.Fprintf(a.stderr, `Curfew is running on this machine. In another terminal:
+%s  curfew login --as alice                          # dana, bob (lead) and sam (security) are there too
+  curfew connect %s --level writer --for 10m --reason "try it"
+and to approve, as somebody else, in a third:
+  CURFEW_HOME=~/.curfew-bob curfew login --as bob
+  CURFEW_HOME=~/.curfew-bob curfew requests && CURFEW_HOME=~/.curfew-bob curfew approve REQUEST
+In a browser one logs in as anybody with the passcode in %s. Log: %s
+`, env, firstKey(d.Targets), d.path("identities.key"), d.path("curfew.log"))
+	}
+}
