@@ -98,6 +98,24 @@ func TestProvision(t *testing.T) {
 	}
 }
 
+// From PostgreSQL 16 on nobody becomes the group whose level does not say so, and it gets nothing from them.
+func TestSetRoleOnlyByLevel(t *testing.T) {
+	if version(t) < versionSetFalse {
+		t.Skip("before PostgreSQL 16 every member can SET ROLE")
+	}
+	e := newEngine(t, nil)
+	a := provision(t, e, newSpec(0))
+	c := login(t, a, "orders")
+	exec(t, c, "CREATE TABLE mine (id int)", "INSERT INTO orders (what) VALUES ('inherited')", "DELETE FROM orders")
+	for _, sql := range []string{"SET ROLE orders_writer", "ALTER TABLE mine OWNER TO orders_writer"} {
+		if _, err := c.Exec(t.Context(), sql); !is(err, "42501") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	finish(t, a)
+	admin(t, "orders", "DROP TABLE mine")
+}
+
 func TestProvisionRefuses(t *testing.T) {
 	e := newEngine(t, nil)
 	for name, change := range map[string]func(*protocol.AccountSpec){
@@ -207,7 +225,7 @@ func TestCutInFlight(t *testing.T) {
 
 func TestCutAfterSetRole(t *testing.T) {
 	e := newEngine(t, nil)
-	a := provision(t, e, newSpec(0))
+	a := provision(t, e, withSetRole(t, newSpec(0)))
 	c := login(t, a, "orders")
 	join(t, a, c)
 	exec(t, c, "SET ROLE orders_writer", "BEGIN", "INSERT INTO orders (what) VALUES ('set role')")
@@ -317,7 +335,7 @@ func TestKillOneSession(t *testing.T) {
 
 func TestCutWhenTheRoleIsGone(t *testing.T) {
 	e := newEngine(t, nil)
-	a := provision(t, e, newSpec(0))
+	a := provision(t, e, withSetRole(t, newSpec(0)))
 	c := login(t, a, "orders")
 	exec(t, c, "SET ROLE orders_writer")
 	admin(t, "orders", "DROP ROLE "+a.Name())
@@ -406,9 +424,9 @@ func litter(t *testing.T, a *account) {
 
 func TestPreparedTransactions(t *testing.T) {
 	e := newEngine(t, nil)
-	spec := newSpec(0)
+	spec := withSetRole(t, newSpec(0))
 	a := provision(t, e, spec)
-	other := provision(t, e, newSpec(0))
+	other := provision(t, e, withSetRole(t, newSpec(0)))
 	prepare := func(c *pgx.Conn, gid, role string) {
 		exec(t, c, "SET ROLE "+role, "BEGIN", "INSERT INTO orders (what) VALUES ('"+gid+"')", "PREPARE TRANSACTION '"+gid+"'")
 	}

@@ -37,14 +37,14 @@ func TestCheckFindsAndMends(t *testing.T) {
 		"group rights":   {"orders", "GRANT pg_execute_server_program TO orders_writer", "pg_execute_server_program", false},
 		"quarantine":     {"orders", "GRANT pg_read_all_data TO curfew_quarantine", "has the rights of pg_read_all_data", false},
 		"quarantined by": {"orders", "GRANT curfew_quarantine TO app", "may use what is in quarantine", false},
-		"schema":         {"billing", "REVOKE CREATE ON SCHEMA public FROM curfew_quarantine", "schema public of database billing", false},
+		"schema":         {"billing", "CREATE SCHEMA unseen; GRANT CREATE ON SCHEMA unseen TO orders_writer", "schema unseen of database billing", false},
 		"superuser":      {"orders", "ALTER ROLE curfew_broker SUPERUSER", "is a superuser", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			admin(t, c.database, c.breakIt)
 			t.Cleanup(func() {
 				err := server.SQL(context.WithoutCancel(t.Context()), c.database, "ALTER ROLE curfew_broker NOSUPERUSER",
-					"ALTER ROLE orders_writer NOLOGIN", e.Setup(testLevels))
+					"ALTER ROLE orders_writer NOLOGIN", "DROP SCHEMA IF EXISTS unseen", e.Setup(testLevels))
 				if err != nil {
 					t.Error(err)
 				}

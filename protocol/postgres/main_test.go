@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -125,6 +126,24 @@ func newSpec(level int) protocol.AccountSpec {
 		Installation: testInstallation, Grant: grant, Name: "curfew_" + testInstallation + "_" + grant,
 		Requester: `al'ice\@example.test`, End: time.Now().Add(time.Hour), Level: testLevels[level],
 	}
+}
+
+// withSetRole is a spec whose holder can SET ROLE, as everybody can before PostgreSQL 16.
+func withSetRole(t *testing.T, spec protocol.AccountSpec) protocol.AccountSpec {
+	t.Helper()
+	spec.Level.SetRole = version(t) >= versionSetFalse
+	return spec
+}
+
+// version is the server's.
+func version(t *testing.T) int {
+	t.Helper()
+	need(t)
+	n, err := strconv.Atoi(super(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func provision(t *testing.T, e *Engine, spec protocol.AccountSpec) *account {

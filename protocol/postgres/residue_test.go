@@ -105,9 +105,9 @@ func TestResidueInTwoDatabases(t *testing.T) {
 
 func TestResidueInAGroup(t *testing.T) {
 	e := newEngine(t, nil)
-	spec := newSpec(0)
+	spec := withSetRole(t, newSpec(0))
 	a := provision(t, e, spec)
-	other := provision(t, e, newSpec(0))
+	other := provision(t, e, withSetRole(t, newSpec(0)))
 	c := login(t, a, "orders")
 	exec(t, c, "SET ROLE orders_writer")
 	exec(t, c, plant("group")...)

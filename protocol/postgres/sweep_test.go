@@ -12,9 +12,9 @@ import (
 
 func TestSweep(t *testing.T) {
 	crashed := newEngine(t, nil)
-	lost, kept := provision(t, crashed, newSpec(0)), provision(t, crashed, newSpec(0))
+	lost, kept := provision(t, crashed, withSetRole(t, newSpec(0))), provision(t, crashed, withSetRole(t, newSpec(0)))
 	c := login(t, lost, "orders")
-	exec(t, c, "SET ROLE orders_writer", "CREATE VIEW lost_view AS SELECT * FROM secret", "RESET ROLE", "BEGIN", "INSERT INTO orders (what) VALUES ('lost')")
+	exec(t, c, "SET ROLE orders_writer", "CREATE VIEW lost_view AS SELECT * FROM secret", "GRANT SELECT ON lost_view TO PUBLIC", "RESET ROLE", "BEGIN", "INSERT INTO orders (what) VALUES ('lost')")
 	admin(t, "postgres", "CREATE ROLE curfew_other1_g0000000001")
 	t.Cleanup(func() { remove(t, "curfew_other1_g0000000001") })
 
