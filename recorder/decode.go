@@ -62,11 +62,11 @@ type wireEvent struct {
 }
 
 type wireParam struct {
-	Type     string          `json:"type"`
-	Value    json.RawMessage `json:"value"`
-	ValueB64 []byte          `json:"value_b64"`
-	Hex      *string         `json:"hex"`
-	More     bool            `json:"more"`
+	Type     string  `json:"type"`
+	Value    *string `json:"value"`
+	ValueB64 []byte  `json:"value_b64"`
+	Hex      *string `json:"hex"`
+	More     bool    `json:"more"`
 }
 
 // decodeEvent reads one line, without its newline.
@@ -149,16 +149,10 @@ func (w *wireParam) param() (Param, error) {
 		p.Value, p.Hex = v, true
 	case len(w.ValueB64) > 0:
 		p.Value = w.ValueB64
-	case len(w.Value) == 0:
-		return Param{}, errors.New("has no value")
-	case string(w.Value) == "null":
-		p.Null = true
+	case w.Value != nil:
+		p.Value = []byte(*w.Value)
 	default:
-		var s string
-		if err := json.Unmarshal(w.Value, &s); err != nil {
-			return Param{}, errors.New("is not a string")
-		}
-		p.Value = []byte(s)
+		p.Null = true
 	}
 	return p, nil
 }

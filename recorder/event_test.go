@@ -145,11 +145,16 @@ func FuzzEvent(f *testing.F) {
 // FuzzReader: whatever the bytes, a Reader neither panics nor takes more than its limit, and what it
 // lets through is numbered without a gap.
 func FuzzReader(f *testing.F) {
-	l := openLibrary(f, f.TempDir(), Options{})
-	w := create(f, l, "s1")
-	record(f, w, everyEvent()...)
-	seal(f, w)
-	lines, _ := content(f, l, "s1")
+	var lines []string
+	h := testHeader("s1")
+	h.Format = Format
+	for i, e := range append([]Event{{Type: TypeHeader, Header: &h}}, append(everyEvent(), *endEvent(&End{Code: EndClient}))...) {
+		line, err := appendEvent(nil, &stamp{seq: uint64(i)}, &e, body{text: e.Text, more: e.More, inline: maxPart})
+		if err != nil {
+			f.Fatal(err)
+		}
+		lines = append(lines, string(line))
+	}
 	f.Add([]byte(strings.Join(lines, "\n")+"\n"), 16)
 	f.Add([]byte(lines[0]+"\n"+lines[1][:20]), 1000)
 	f.Add([]byte(lines[0]+"\n"+`{"seq":1,"erased":"`+strings.Repeat("0", 64)+`"}`+"\n"), 100)

@@ -311,3 +311,61 @@ func recordUntilKilled(t *testing.T, dir string) {
 		}
 	}
 }
+
+// Each step of healing fails once: the next attempt finds everything still there.
+func TestHealFailsOnce(t *testing.T) {
+	for _, op := range []Op{OpRead, OpTruncate, OpCreateSealed, OpWriteSealed, OpSyncSealed, OpMkdir, OpSyncDir, OpRename, OpRemove} {
+		for _, stored := range []bool{false, true} {
+			for n, hit := 1, true; hit; n++ {
+				dir, file, text := crashed(t)
+				if err := os.WriteFile(file, text[:len(text)-5], 0o600); err != nil {
+					t.Fatal(err)
+				}
+				l := openLibrary(t, dir, Options{})
+				b := &breaker{op: op, n: n, stored: stored}
+				l.fs = b.fs
+				healed, err := l.Heal(context.Background(), []string{"s1"})
+				hit = b.hits >= n
+				if hit && err == nil {
+					t.Errorf("%s %d: the fault went unnoticed", op, n)
+				}
+				l.fs = nil
+				if err != nil {
+					healed, err = l.Heal(context.Background(), []string{"s1"})
+				}
+				if err != nil || len(healed) != 1 || healed[0].Lost || healed[0].Sealed.Count != 5 {
+					t.Fatalf("%s %d, stored %v: %+v, %v", op, n, stored, healed, err)
+				}
+				verify(t, l, healed[0].Sealed)
+				nothingOpen(t, l)
+				l.Close()
+			}
+		}
+	}
+}
+
+// A write is torn, and then each step of mending it fails once: Seal says so, and the next one works.
+func TestMendingFailsOnce(t *testing.T) {
+	for _, op := range []Op{OpRead, OpTruncate, OpReopen, OpWrite, OpSync} {
+		for _, stored := range []bool{false, true} {
+			b := &breaker{op: OpWrite, n: 2, torn: true}
+			l := openLibrary(t, t.TempDir(), Options{FS: b.fs})
+			w := create(t, l, "s1")
+			if err := w.Record(statement(1, "select 1")); err == nil {
+				t.Fatal("the torn write went unnoticed")
+			}
+			b.op, b.n, b.hits, b.torn, b.stored = op, 1, 0, false, stored
+			end := End{Code: EndRecord, Reason: "the disk is full"}
+			if _, err := w.Seal(end); err == nil {
+				t.Errorf("%s: the fault went unnoticed", op)
+			}
+			b.n = 0
+			s, err := w.Seal(end)
+			if err != nil || s.Interrupted || s.End.Code != EndRecord {
+				t.Fatalf("%s: %+v, %v", op, s, err)
+			}
+			verify(t, l, s)
+			nothingOpen(t, l)
+		}
+	}
+}
