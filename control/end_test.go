@@ -473,7 +473,7 @@ func TestDemotedAndDisabled(t *testing.T) {
 			t.Errorf("live: %v", people)
 		}
 		w.ended(own.Grant, "revoked", "curfew")
-		w.refused(func() error { _, _, err := w.Find(t.Context(), own.Grant); return err }(), CodeConflict, "disabled at the provider")
+		w.refused(func() error { _, err := w.Find(t.Context(), own.Grant); return err }(), CodeConflict, "disabled at the provider")
 	})
 }
 

@@ -28,7 +28,7 @@ func TestExpiry(t *testing.T) {
 		}
 		_, _, err := w.Hold(t.Context(), g.ID)
 		w.refused(err, CodeConflict, "ask again: curfew request orders --level writer")
-		_, _, err = w.Find(t.Context(), g.ID)
+		_, err = w.Find(t.Context(), g.ID)
 		w.refused(err, CodeConflict, "your grant "+g.ID+" ended at ")
 		if end := w.ended(g.ID, "expired", "curfew"); !end.At.Equal(g.End) {
 			t.Errorf("ended at %v, not at its end %v", end.At, g.End)
@@ -230,11 +230,11 @@ func TestPasswordBeforeTheStart(t *testing.T) {
 func TestFind(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
 		g := w.granted(time.Hour)
-		got, level, err := w.Find(t.Context(), g.ID)
-		if err != nil || got.ID != g.ID || level.Sessions != 3 {
-			t.Errorf("%+v, %+v, %v", got, level, err)
+		got, err := w.Find(t.Context(), g.ID)
+		if err != nil || got.ID != g.ID || got.Can.Sessions != 3 {
+			t.Errorf("%+v, %v", got, err)
 		}
-		_, _, err = w.Find(t.Context(), "postgres")
+		_, err = w.Find(t.Context(), "postgres")
 		w.refused(err, CodeNotFound, "")
 		_, _, err = w.Hold(t.Context(), "postgres")
 		w.refused(err, CodeNotFound, "")

@@ -96,23 +96,16 @@ func (d *Desk) Hold(ctx context.Context, grantID string) (context.Context, func(
 	}, nil
 }
 
-// Find gives the active grant that a user name at the wire stands for, and what its level is now.
-func (d *Desk) Find(ctx context.Context, user string) (policy.Grant, policy.Level, error) {
+// Find gives the active grant that a user name at the wire stands for.
+func (d *Desk) Find(ctx context.Context, user string) (policy.Grant, error) {
 	d.mu.Lock()
 	l, err := d.active(user)
 	if err != nil {
 		d.mu.Unlock()
-		return policy.Grant{}, policy.Level{}, d.whyNot(ctx, user, err)
+		return policy.Grant{}, d.whyNot(ctx, user, err)
 	}
-	g := l.grant
-	d.mu.Unlock()
-	level, known := d.Policy().Targets[g.Target].Levels[g.Level]
-	if !known {
-		return policy.Grant{}, policy.Level{}, &Error{Code: CodePolicy,
-			Public: fmt.Sprintf("the policy has no level %s on %s any more", g.Level, g.Target),
-			Next:   "see what you may ask for: curfew targets"}
-	}
-	return g, level, nil
+	defer d.mu.Unlock()
+	return l.grant, nil
 }
 
 // Verifier gives what Enrol made of the grant's password, or nil when there is no active grant of that

@@ -40,7 +40,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 			return refusal(v)
 		}
 		var err error
-		if r, err = draft(tx, who, ask, v.Rule, p.Hash, now); err != nil {
+		if r, err = draft(tx, who, ask, v.Rule, p, now); err != nil {
 			return err
 		}
 		g, err = settle(tx, &r, now, bySelf)
@@ -55,7 +55,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 }
 
 // draft makes the request that an allowed ask becomes, and its ledger entry.
-func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, hash string, now time.Time) (r policy.Request, err error) {
+func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, p *policy.Policy, now time.Time) (r policy.Request, err error) {
 	open, err := tx.Requests(store.RequestFilter{Status: policy.Open, By: who.Key(), Limit: MaxOpen})
 	if err != nil {
 		return r, err
@@ -70,8 +70,8 @@ func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, h
 	}
 	r = policy.Request{
 		ID: id, Identity: who, Target: ask.Target, Level: ask.Level, Duration: ask.Duration, Start: ask.Start,
-		Reason: strings.TrimSpace(ask.Reason), Created: now, Lapses: rule.Lapses(now), Rule: rule.Name, Policy: hash,
-		Approvals: rule.Approvals, Status: policy.Open,
+		Reason: strings.TrimSpace(ask.Reason), Created: now, Lapses: rule.Lapses(now), Rule: rule.Name, Policy: p.Hash,
+		Approvals: rule.Approvals, Can: p.Targets[ask.Target].Levels[ask.Level], Status: policy.Open,
 	}
 	if !r.Start.IsZero() {
 		r.Start = r.Start.UTC()

@@ -86,10 +86,10 @@ func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(
 
 // Stands reports whether an open request is still good under this policy and for who its requester is by
 // now: it is allowed, by a rule that wants the same approvals. If not it must be asked again, because what
-// people have decided so far was decided under other terms.
+// people have decided so far was decided under other terms: so too if the level means something else now.
 func (p *Policy) Stands(who auth.Identity, r Request, now time.Time) bool {
 	v := p.Judge(who, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason}, now)
-	return v.Allowed && v.Rule.Approvals.equal(r.Approvals)
+	return v.Allowed && v.Rule.Approvals.equal(r.Approvals) && p.Targets[r.Target].Levels[r.Level].equal(r.Can)
 }
 
 func (a Approvals) equal(b Approvals) bool {
@@ -106,7 +106,7 @@ func (r Request) Becomes(id string, approved time.Time) Grant {
 		start = r.Start
 	}
 	g := Grant{
-		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Policy: r.Policy,
+		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Can: r.Can, Policy: r.Policy,
 		Start: start.UTC(), End: start.Add(r.Duration).UTC(),
 	}
 	for i, d := range r.Decisions {

@@ -170,12 +170,14 @@ func (r *Rule) Lapses(now time.Time) time.Time {
 
 // Holds reports whether some rule gives who this level on this target at all: what a grant in force must
 // keep to when the policy or the person's groups change. Duration and reason were settled when it began.
-func (p *Policy) Holds(who auth.Identity, target, level string) bool {
+//
+// A level that means something else by now is another level: can is what the grant's account was given.
+func (p *Policy) Holds(who auth.Identity, target, level string, can Level) bool {
 	t, known := p.Targets[target]
 	if !known {
 		return false
 	}
-	if _, known = t.Levels[level]; !known {
+	if now, known := t.Levels[level]; !known || !now.equal(can) {
 		return false
 	}
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool {

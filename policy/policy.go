@@ -6,7 +6,10 @@
 // The order of rules is the order of the file, and the first rule that allows a request decides it.
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Policy is one policy file, checked and with every name resolved (internal/config loads it).
 type Policy struct {
@@ -40,6 +43,11 @@ func (l Level) ConnectionLimit() int {
 		return DefaultSessions
 	}
 	return l.Sessions
+}
+
+func (l Level) equal(m Level) bool {
+	return l.SetRole == m.SetRole && l.PreparedTransactions == m.PreparedTransactions &&
+		l.ConnectionLimit() == m.ConnectionLimit() && slices.Equal(l.Roles, m.Roles)
 }
 
 // Rule says who may get which levels on which targets, for how long, and who must agree.

@@ -216,6 +216,7 @@ func TestMayDecide(t *testing.T) {
 func TestMayReadSeeRevoke(t *testing.T) {
 	p, r := example(), request(1)
 	r.Approvals.From = policy.Who{Groups: []string{"leads"}}
+	r.Can = example().Targets["orders"].Levels["writer"]
 	for who, want := range map[string]struct {
 		id            auth.Identity
 		read, see, on bool // on: recordings of a target that nobody reads
@@ -247,13 +248,16 @@ func TestStandsAndHolds(t *testing.T) {
 		change        func(*policy.Policy)
 		stands, holds bool
 	}{
-		"nothing changed":    {func(*policy.Policy) {}, true, true},
-		"more approvals":     {func(p *policy.Policy) { p.Rules[1].Approvals.Count = 2 }, false, true},
-		"fewer approvals":    {func(p *policy.Policy) { p.Rules[1].Approvals.Count = 0 }, false, true},
-		"other approvers":    {func(p *policy.Policy) { p.Rules[1].Approvals.From.Groups[0] = "owners" }, false, true},
-		"shorter":            {func(p *policy.Policy) { p.Rules[1].Longest, p.Rules[2].Longest = time.Minute, time.Minute }, false, true},
-		"rules gone":         {func(p *policy.Policy) { p.Rules = p.Rules[:1] }, false, false},
-		"for other people":   {func(p *policy.Policy) { p.Rules[1].Who.Groups[0], p.Rules[2].Who.Groups[0] = "x", "x" }, false, false},
+		"nothing changed":  {func(*policy.Policy) {}, true, true},
+		"more approvals":   {func(p *policy.Policy) { p.Rules[1].Approvals.Count = 2 }, false, true},
+		"fewer approvals":  {func(p *policy.Policy) { p.Rules[1].Approvals.Count = 0 }, false, true},
+		"other approvers":  {func(p *policy.Policy) { p.Rules[1].Approvals.From.Groups[0] = "owners" }, false, true},
+		"shorter":          {func(p *policy.Policy) { p.Rules[1].Longest, p.Rules[2].Longest = time.Minute, time.Minute }, false, true},
+		"rules gone":       {func(p *policy.Policy) { p.Rules = p.Rules[:1] }, false, false},
+		"for other people": {func(p *policy.Policy) { p.Rules[1].Who.Groups[0], p.Rules[2].Who.Groups[0] = "x", "x" }, false, false},
+		"level changed": {func(p *policy.Policy) {
+			p.Targets["orders"].Levels["writer"] = policy.Level{Roles: []string{"orders_owner"}}
+		}, false, false},
 		"level gone":         {func(p *policy.Policy) { delete(p.Targets["orders"].Levels, "writer") }, false, false},
 		"target gone":        {func(p *policy.Policy) { delete(p.Targets, "orders") }, false, false},
 		"other labels":       {func(p *policy.Policy) { p.Targets["orders"].Labels["env"] = "test" }, false, true},
@@ -265,13 +269,13 @@ func TestStandsAndHolds(t *testing.T) {
 		if got := p.Stands(alice, r, now); got != c.stands {
 			t.Errorf("%s: stands %v", name, got)
 		}
-		if got := p.Holds(alice, "orders", "writer"); got != c.holds {
+		if got := p.Holds(alice, "orders", "writer", r.Can); got != c.holds {
 			t.Errorf("%s: holds %v", name, got)
 		}
 	}
 	demoted := alice
 	demoted.Groups = nil
-	if example().Stands(demoted, r, now) || example().Holds(demoted, "orders", "writer") {
+	if example().Stands(demoted, r, now) || example().Holds(demoted, "orders", "writer", r.Can) {
 		t.Error("a person who lost the group keeps it")
 	}
 }
@@ -284,10 +288,13 @@ func TestBecomes(t *testing.T) {
 		"asked after the last approval":  {now.Add(time.Hour), now.Add(time.Hour)},
 	} {
 		r := request(2, yes(bob), yes(carol), yes(bob))
-		r.Start = c.asked
+		r.Start, r.Can = c.asked, policy.Level{Roles: []string{"orders_writer"}}
 		g := r.Becomes("g1", approved)
 		if !g.Start.Equal(c.start) || !g.End.Equal(c.start.Add(time.Hour)) {
 			t.Errorf("%s: %v to %v", name, g.Start, g.End)
+		}
+		if !reflect.DeepEqual(g.Can, r.Can) {
+			t.Errorf("%s: the grant is for something else than what was approved: %+v", name, g.Can)
 		}
 		if want := []string{bob.Email, carol.Email}; !reflect.DeepEqual(g.Approvers, want) {
 			t.Errorf("%s: approvers %v", name, g.Approvers)

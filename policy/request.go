@@ -23,6 +23,7 @@ type Request struct {
 	Identity  auth.Identity `json:"identity"` // as it was when asking
 	Target    string        `json:"target"`
 	Level     string        `json:"level"`
+	Can       Level         `json:"can"` // what the level meant when asking: that is what people approve
 	Duration  time.Duration `json:"duration"`
 	Start     time.Time     `json:"start,omitzero"` // asked start; zero = when approved
 	Reason    string        `json:"reason"`
@@ -54,7 +55,7 @@ type Grant struct {
 	Identity  auth.Identity `json:"identity"`
 	Target    string        `json:"target"`
 	Level     string        `json:"level"`
-	Can       Level         `json:"can"` // what the level meant when the grant was made: the account is ended by it, whatever the policy says later
+	Can       Level         `json:"can"` // what the level meant when it was asked for: the account is ended by it, whatever the policy says later
 	Policy    string        `json:"policy"`
 	Approvers []string      `json:"approvers,omitempty"` // e-mails, for people
 	Start     time.Time     `json:"start"`

@@ -33,7 +33,7 @@ func (g grants) Token(context.Context, string, string) error {
 }
 
 func (g grants) Find(ctx context.Context, user string) (policy.Grant, error) {
-	grant, _, err := g.desk.Find(ctx, user)
+	grant, err := g.desk.Find(ctx, user)
 	return grant, refusal(err)
 }
 
