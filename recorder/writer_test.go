@@ -85,6 +85,9 @@ func TestStateCoversSyncedLeavesOnly(t *testing.T) {
 		if s := w.State(); s.Count != 1 {
 			t.Fatalf("unsynced leaves in %+v", s)
 		}
+		if m := l.Moved(); len(m) != 0 {
+			t.Fatalf("moved by unsynced leaves: %v", m)
+		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		m := l.Moved()
@@ -107,6 +110,84 @@ func TestStateCoversSyncedLeavesOnly(t *testing.T) {
 		sealed := seal(t, w)
 		verify(t, l, sealed, m...)
 	})
+}
+
+// What is recorded while a sync is under way is not covered by it.
+func TestSyncCoversWhatWasWrittenBefore(t *testing.T) {
+	var w *Writer
+	l := openLibrary(t, t.TempDir(), Options{Durability: Disk, FS: func(op Op, _ string, do func() error) error {
+		if op == OpSync && w != nil {
+			if err := w.Record(result(1)); err != nil {
+				t.Error(err)
+			}
+		}
+		return do()
+	}})
+	created := create(t, l, "s1")
+	w = created
+	record(t, w, statement(1, "select 1"))
+	if s := w.State(); s.Count != 2 {
+		t.Errorf("state is %+v", s)
+	}
+	w = nil
+	s := seal(t, created)
+	verify(t, l, s, created.State())
+}
+
+// Of two statements that are written together, neither is kept when that write fails.
+func TestAFailedWriteFailsAllInIt(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	var l *Library
+	var mu sync.Mutex
+	writes := 0
+	l = openLibrary(t, t.TempDir(), Options{FS: func(op Op, _ string, do func() error) error {
+		if op != OpWrite {
+			return do()
+		}
+		mu.Lock()
+		writes++
+		n := writes
+		mu.Unlock()
+		switch n {
+		case 2: // the first after the header
+			close(entered)
+			<-release
+		case 3:
+			return errInjected
+		}
+		return do()
+	}})
+	w := create(t, l, "s1")
+	first, others := make(chan error, 1), make(chan error, 2)
+	go func() { first <- w.Record(statement(1, "select 1")) }()
+	<-entered
+	go func() { others <- w.Record(statement(2, "select 2")) }()
+	go func() { others <- w.Record(statement(3, "select 3")) }()
+	for {
+		w.mu.Lock()
+		n := w.tree.Count()
+		w.mu.Unlock()
+		if n == 4 {
+			break
+		}
+		runtime.Gosched()
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Errorf("the write before: %v", err)
+	}
+	for range 2 {
+		if err := <-others; !errors.Is(err, errInjected) {
+			t.Errorf("in the failed write: %v", err)
+		}
+	}
+	if err := l.Err(); !errors.Is(err, errInjected) {
+		t.Errorf("the library says %v", err)
+	}
+	s, err := w.Seal(End{Code: EndRecord})
+	if err != nil || s.Count != 3 {
+		t.Errorf("%+v, %v", s, err)
+	}
 }
 
 // With Disk, Record waits for the disk, and those who wait together are served together.
@@ -566,6 +647,9 @@ func failOnce(t *testing.T, d Durability, b *breaker) {
 				acked[id] = text
 			default:
 				failed = true
+				if w.Record(result(id)) == nil {
+					t.Error("a broken Writer takes results")
+				}
 			}
 			moved = append(moved, l.Moved()...)
 		}
