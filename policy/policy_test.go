@@ -216,7 +216,6 @@ func TestMayDecide(t *testing.T) {
 func TestMayReadSeeRevoke(t *testing.T) {
 	p, r := example(), request(1)
 	r.Approvals.From = policy.Who{Groups: []string{"leads"}}
-	r.Can = example().Targets["orders"].Levels["writer"]
 	for who, want := range map[string]struct {
 		id            auth.Identity
 		read, see, on bool // on: recordings of a target that nobody reads
@@ -244,6 +243,7 @@ func TestMayReadSeeRevoke(t *testing.T) {
 func TestStandsAndHolds(t *testing.T) {
 	r := request(1)
 	r.Approvals.From = policy.Who{Groups: []string{"leads"}}
+	r.Can = example().Targets["orders"].Levels["writer"]
 	for name, c := range map[string]struct {
 		change        func(*policy.Policy)
 		stands, holds bool
