@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -140,7 +141,7 @@ func appendParams(dst []byte, params []Param, inline int) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, `{"type":`...)
-		dst = appendString(dst, p.Type)
+		dst = appendOwn(dst, p.Type)
 		value, more := p.Value, p.More
 		if !p.Null && len(value) > inline {
 			value, more = nil, true // it follows in parts
@@ -185,7 +186,15 @@ func appendText(dst []byte, key, v string) []byte {
 	if v == "" {
 		return dst
 	}
-	return appendString(appendKey(dst, key), v)
+	return appendOwn(appendKey(dst, key), v)
+}
+
+// appendOwn appends a text of Curfew's own making, which should be UTF-8 and is made so.
+func appendOwn(dst []byte, v string) []byte {
+	if !utf8.ValidString(v) {
+		v = strings.ToValidUTF8(v, "\ufffd")
+	}
+	return appendString(dst, v)
 }
 
 // appendBytes appends "key":"…", or "key_b64":"…" when the bytes are not UTF-8 and JSON could not
@@ -206,32 +215,27 @@ func appendBytes(dst []byte, key string, v []byte) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends a JSON string. Beyond what JSON asks for it escapes DEL and the C1 controls,
-// so that no terminal that a raw recording is shown on obeys it.
+// appendString appends a JSON string of valid UTF-8. Beyond what JSON asks for it escapes DEL and the
+// C1 controls, so that no terminal that a raw recording is shown on obeys it.
 func appendString[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' && c < 0x7f {
-			i++
+		switch {
+		case c >= 0x20 && c != '"' && c != '\\' && c != 0x7f && c != 0xc2:
 			continue
-		}
-		size := 1
-		if c >= utf8.RuneSelf {
-			var r rune
-			r, size = decodeRune(s[i:])
-			if r >= 0xa0 && (r != utf8.RuneError || size > 1) {
-				i += size
+		case c == 0xc2: // U+0080 to U+00BF
+			if s[i+1] >= 0xa0 {
 				continue
 			}
-			if r == utf8.RuneError {
-				c = 0
-			} else {
-				c = byte(r)
-			}
+			dst = append(dst, s[start:i]...)
+			i++
+			c = s[i]
+		default:
+			dst = append(dst, s[start:i]...)
 		}
-		dst = append(dst, s[start:i]...)
+		start = i + 1
 		switch c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
@@ -242,21 +246,9 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 		case '\t':
 			dst = append(dst, '\\', 't')
 		default:
-			if size == 1 && s[i] >= utf8.RuneSelf {
-				dst = append(dst, `\ufffd`...) // only in texts that Curfew makes itself
-				break
-			}
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 		}
-		i += size
-		start = i
 	}
 	dst = append(dst, s[start:]...)
 	return append(dst, '"')
-}
-
-func decodeRune[T string | []byte](s T) (rune, int) {
-	var b [utf8.UTFMax]byte
-	n := copy(b[:], s)
-	return utf8.DecodeRune(b[:n])
 }
