@@ -170,6 +170,33 @@ func TestAdopt(t *testing.T) {
 	admin(t, "orders", "DROP TABLE mine")
 }
 
+// Adoption that fails half-way leaves the account locked or adopted, and the next try succeeds.
+func TestAdoptFailsOnce(t *testing.T) {
+	for _, name := range []string{"cut.locked", "cut.terminated", "provision.emptied", "provision.adopted"} {
+		t.Run(name, func(t *testing.T) {
+			spec := newSpec(0)
+			before := login(t, provision(t, newEngine(t, nil), spec), "orders")
+			fired := false
+			e := newEngine(t, func(step string) error {
+				if step == name && !fired {
+					fired = true
+					return errors.New("broken")
+				}
+				return nil
+			})
+			if _, err := e.Provision(t.Context(), spec); err == nil {
+				t.Fatal("the step was never reached")
+			}
+			a := provision(t, e, spec)
+			if before.Ping(t.Context()) == nil {
+				t.Error("the old process' session lives on")
+			}
+			exec(t, login(t, a, "orders"), "SELECT 1")
+			finish(t, a)
+		})
+	}
+}
+
 func TestAdoptRefusesSomebodyElses(t *testing.T) {
 	e := newEngine(t, nil)
 	spec := newSpec(0)

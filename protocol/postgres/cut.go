@@ -64,7 +64,13 @@ func (a *account) orphans(ctx context.Context) error {
 		return nil
 	}
 	ends, err := a.drain(ctx, oid, 0)
-	a.note(a.engine.fates(ctx, ends))
+	ends = a.engine.fates(ctx, ends)
+	for i := range ends {
+		if ends[i].xid == "" { // without the role the broker isn't shown transaction ids
+			ends[i].fate = protocol.FateUnknown
+		}
+	}
+	a.note(ends)
 	return err
 }
 
