@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -84,6 +85,7 @@ type world struct {
 	t    testing.TB
 	dir  string
 	disk *disk
+	halt func() // ends Run; the desk itself goes on
 	stop func()
 }
 
@@ -108,9 +110,12 @@ func open(t testing.TB, dir string, p *policy.Policy) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- w.Run(ctx) }()
-	w.stop = func() {
+	w.halt = sync.OnceFunc(func() {
 		cancel()
 		<-ran
+	})
+	w.stop = func() {
+		w.halt()
 		w.Desk.Close()
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -53,13 +53,18 @@ func TestExpiryNeedsNoStore(t *testing.T) {
 	}
 }
 
-// Nor does it need Run: the timer alone wakes the holders.
+// Nor does it need Run: the timer alone wakes the holders, at the instant.
 func TestExpiryNeedsNoLoop(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
 		g := w.granted(20 * time.Second)
 		held := w.hold(g.ID)
-		w.turnAway()
-		time.Sleep(20 * time.Second)
+		w.halt()
+		time.Sleep(20*time.Second - time.Nanosecond)
+		synctest.Wait()
+		if held.Err() != nil {
+			t.Error("ended early")
+		}
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if causeOf(held) != "expired" {
 			t.Errorf("cause %v", context.Cause(held))
@@ -67,10 +72,21 @@ func TestExpiryNeedsNoLoop(t *testing.T) {
 	})
 }
 
-// turnAway keeps everybody from the store for as long as the test runs, Run among them.
-func (w *world) turnAway() {
-	<-w.turn
-	w.t.Cleanup(func() { w.turn <- struct{}{} })
+// Nor does it wait for whoever has the store.
+func TestExpiryWaitsForNoTurn(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		g := w.granted(20 * time.Second)
+		held := w.hold(g.ID)
+		<-w.turn
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if causeOf(held) != "expired" {
+			t.Errorf("cause %v", context.Cause(held))
+		}
+		w.turn <- struct{}{}
+		time.Sleep(2 * time.Second)
+		w.ended(g.ID, "expired", "curfew")
+	})
 }
 
 func TestRevocationTakesEffectWhenTheStoreFails(t *testing.T) {
@@ -164,6 +180,23 @@ func TestTheWallClockIsAheadOfTheTicker(t *testing.T) {
 		w.disk.moved.Store(int64(time.Hour))
 		_, _, err := w.Hold(t.Context(), g.ID)
 		w.refused(err, CodeConflict, "ask again")
+		if causeOf(held) != "expired" {
+			t.Errorf("cause %v", context.Cause(held))
+		}
+	})
+}
+
+// Without its timer, the ticker ends a grant by the monotonic clock, too.
+func TestTheTickerSeesBothClocks(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		g := w.granted(time.Minute)
+		held := w.hold(g.ID)
+		w.disk.moved.Store(-int64(time.Hour))
+		w.mu.Lock()
+		w.live[g.ID].timer.Stop()
+		w.mu.Unlock()
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
 		if causeOf(held) != "expired" {
 			t.Errorf("cause %v", context.Cause(held))
 		}

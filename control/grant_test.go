@@ -13,6 +13,7 @@ import (
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
+	"github.com/curfewdb/curfew/store"
 )
 
 func TestExpiry(t *testing.T) {
@@ -204,6 +205,9 @@ func TestPasswords(t *testing.T) {
 		}
 		_, err = w.Password(t.Context(), alice, g.ID)
 		w.refused(err, CodeConflict, "ask again")
+		if err := w.disk.View(t.Context(), func(tx *store.Tx) error { v, err = tx.Verifier(g.ID); return err }); err != nil || v != nil {
+			t.Errorf("the store keeps a verifier that serves nothing: %q, %v", v, err)
+		}
 	})
 }
 
@@ -244,92 +248,121 @@ func TestFind(t *testing.T) {
 	})
 }
 
+func requestIDs(rs []policy.Request, err error) []string {
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var ids []string
+	for _, r := range rs {
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func grantIDs(gs []policy.Grant, err error) []string {
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var ids []string
+	for _, g := range gs {
+		ids = append(ids, g.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func TestWhoSeesWhat(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
-		own := w.ask(alice, "writer", time.Hour)
-		g := w.granted(time.Hour)
-		other := w.ask(dana, "reader", time.Hour) // nobody approves it: its leads don't see it
-		ids := func(rs []policy.Request, err error) (ids []string) {
-			if err != nil {
-				t.Error(err)
-			}
-			for _, r := range rs {
-				ids = append(ids, r.ID)
-			}
-			slices.Sort(ids)
-			return ids
-		}
-		gids := func(gs []policy.Grant, err error) (ids []string) {
-			if err != nil {
-				t.Error(err)
-			}
-			for _, g := range gs {
-				ids = append(ids, g.ID)
-			}
-			slices.Sort(ids)
-			return ids
-		}
-		sorted := func(ids ...string) []string { slices.Sort(ids); return ids }
+		own, g := w.ask(alice, "writer", time.Hour), w.granted(time.Hour)
+		other := w.ask(dana, "reader", time.Hour) // nobody approves it: no lead sees it
 		for _, c := range []struct {
 			who      auth.Identity
 			requests []string
 			grants   []string
 		}{
-			{alice, sorted(own.ID, g.Request), sorted(g.ID)},
-			{dana, sorted(other.ID), sorted(other.Grant)},
-			{bob, sorted(own.ID, g.Request), sorted(g.ID)},
-			{sam, sorted(own.ID, g.Request, other.ID), sorted(g.ID, other.Grant)},
+			{alice, []string{own.ID, g.Request}, []string{g.ID}},
+			{dana, []string{other.ID}, []string{other.Grant}},
+			{bob, []string{own.ID, g.Request}, []string{g.ID}},
+			{sam, []string{own.ID, g.Request, other.ID}, []string{g.ID, other.Grant}},
 			{eve, nil, nil},
 		} {
-			if got := ids(w.Requests(t.Context(), c.who, RequestFilter{})); !slices.Equal(got, c.requests) {
+			slices.Sort(c.requests)
+			slices.Sort(c.grants)
+			if got := requestIDs(w.Requests(t.Context(), c.who, RequestFilter{})); !slices.Equal(got, c.requests) {
 				t.Errorf("%s sees requests %v, want %v", c.who.Email, got, c.requests)
 			}
-			if got := gids(w.Grants(t.Context(), c.who, GrantFilter{})); !slices.Equal(got, c.grants) {
+			if got := grantIDs(w.Grants(t.Context(), c.who, GrantFilter{})); !slices.Equal(got, c.grants) {
 				t.Errorf("%s sees grants %v, want %v", c.who.Email, got, c.grants)
 			}
-			for _, r := range []string{own.ID, g.Request, other.ID, "r0000000000"} {
-				_, err := w.Request(t.Context(), c.who, r)
-				if seen := slices.Contains(c.requests, r); seen != (err == nil) {
-					t.Errorf("%s sees request %s: %v", c.who.Email, r, err)
-				} else if !seen {
-					w.refused(err, CodeNotFound, fmt.Sprintf("there is no request %q that you may see", r))
-				}
+			for _, id := range []string{own.ID, g.Request, other.ID, "r0000000000"} {
+				_, err := w.Request(t.Context(), c.who, id)
+				w.shownIf(slices.Contains(c.requests, id), err, "request", id)
 			}
 			for _, id := range []string{g.ID, other.Grant, "g0000000000"} {
 				_, err := w.Grant(t.Context(), c.who, id)
-				if seen := slices.Contains(c.grants, id); seen != (err == nil) {
-					t.Errorf("%s sees grant %s: %v", c.who.Email, id, err)
-				} else if !seen {
-					w.refused(err, CodeNotFound, fmt.Sprintf("there is no grant %q that you may see", id))
-				}
+				w.shownIf(slices.Contains(c.grants, id), err, "grant", id)
 			}
 		}
-		if got := ids(w.Requests(t.Context(), bob, RequestFilter{Decide: true})); !slices.Equal(got, []string{own.ID}) {
-			t.Errorf("bob may decide on %v", got)
+	})
+}
+
+// shownIf checks that who may not see something is told what somebody is told of what doesn't exist.
+func (w *world) shownIf(may bool, err error, what, id string) {
+	w.t.Helper()
+	switch {
+	case !may:
+		w.refused(err, CodeNotFound, fmt.Sprintf("there is no %s %q that you may see; list what you may see", what, id))
+	case err != nil:
+		w.t.Errorf("%s %s is not shown: %v", what, id, err)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		own, g, other := w.ask(alice, "writer", time.Hour), w.granted(time.Hour), w.ask(dana, "reader", time.Hour)
+		all := []string{own.ID, g.Request, other.ID}
+		for name, c := range map[string]struct {
+			who  auth.Identity
+			f    RequestFilter
+			want []string
+		}{
+			"to decide":          {bob, RequestFilter{Decide: true}, []string{own.ID}},
+			"nothing to decide":  {sam, RequestFilter{Decide: true}, nil},
+			"mine":               {alice, RequestFilter{Mine: true}, []string{own.ID, g.Request}},
+			"mine, none":         {sam, RequestFilter{Mine: true}, nil},
+			"mine by another":    {sam, RequestFilter{Mine: true, By: dana.Key()}, nil},
+			"by":                 {sam, RequestFilter{By: dana.Key()}, []string{other.ID}},
+			"by, not to be seen": {bob, RequestFilter{By: dana.Key()}, nil},
+			"status":             {sam, RequestFilter{Status: policy.Open}, []string{own.ID}},
+			"target":             {sam, RequestFilter{Target: "stock"}, nil},
+			"all":                {sam, RequestFilter{Limit: 3}, all},
+		} {
+			slices.Sort(c.want)
+			if got := requestIDs(w.Requests(t.Context(), c.who, c.f)); !slices.Equal(got, c.want) {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
+			}
 		}
-		if got := ids(w.Requests(t.Context(), sam, RequestFilter{Decide: true})); got != nil {
-			t.Errorf("sam may decide on %v", got)
-		}
-		if got := ids(w.Requests(t.Context(), sam, RequestFilter{Mine: true})); got != nil {
-			t.Errorf("sam asked for %v", got)
-		}
-		if got := ids(w.Requests(t.Context(), sam, RequestFilter{Limit: 2})); len(got) != 2 {
+		if got := requestIDs(w.Requests(t.Context(), sam, RequestFilter{Limit: 2})); len(got) != 2 {
 			t.Errorf("limited to 2: %v", got)
 		}
-		if got := ids(w.Requests(t.Context(), sam, RequestFilter{By: dana.Key()})); !slices.Equal(got, []string{other.ID}) {
-			t.Errorf("by dana: %v", got)
-		}
-		if got := gids(w.Grants(t.Context(), alice, GrantFilter{Target: "stock"})); got != nil {
-			t.Errorf("on stock: %v", got)
+		if got := grantIDs(w.Grants(t.Context(), sam, GrantFilter{Limit: 1})); len(got) != 1 {
+			t.Errorf("limited to 1: %v", got)
 		}
 		if _, err := w.Release(t.Context(), alice, g.ID); err != nil {
 			t.Fatal(err)
 		}
-		if got := gids(w.Grants(t.Context(), alice, GrantFilter{Live: true})); got != nil {
-			t.Errorf("live after the release: %v", got)
-		}
-		if got := gids(w.Grants(t.Context(), alice, GrantFilter{})); !slices.Equal(got, []string{g.ID}) {
-			t.Errorf("all after the release: %v", got)
+		for name, c := range map[string]struct {
+			who  auth.Identity
+			f    GrantFilter
+			want []string
+		}{
+			"live": {alice, GrantFilter{Live: true}, nil}, "active": {sam, GrantFilter{Active: true}, []string{other.Grant}},
+			"mine": {alice, GrantFilter{Mine: true}, []string{g.ID}}, "target": {alice, GrantFilter{Target: "stock"}, nil},
+		} {
+			if got := grantIDs(w.Grants(t.Context(), c.who, c.f)); !slices.Equal(got, c.want) {
+				t.Errorf("grants, %s: %v, want %v", name, got, c.want)
+			}
 		}
 	})
 }
