@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,11 +131,20 @@ func (s *Server) Run(settings ...string) error {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	started, done := make(chan error), make(chan error, 1)
+	go func() {
+		// The kernel's parent-death signal goes by the thread that started the server: it must stay.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			done <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	s.cmd, s.done = cmd, make(chan error, 1)
-	go func() { s.done <- cmd.Wait() }()
+	s.cmd, s.done = cmd, done
 	return s.await()
 }
 
@@ -250,6 +260,9 @@ func (s *Server) command(name string, args ...string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if name == "postgres" {
+		dieWithUs(cmd.SysProcAttr)
+	}
 	if u != nil {
 		cmd.SysProcAttr.Credential = u
 	}
