@@ -210,6 +210,9 @@ func TestMayDecide(t *testing.T) {
 		if err := p.MayDecide(c.who, c.r, c.approve, now); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if counts := !errors.Is(c.want, policy.ErrSelf) && !errors.Is(c.want, policy.ErrStranger); p.Decider(c.who, c.r) != counts {
+			t.Errorf("%s: decider %v", name, !counts)
+		}
 	}
 }
 
