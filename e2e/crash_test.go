@@ -105,6 +105,13 @@ func (st *lifetime) play(ctx context.Context, long func()) error {
 		return err
 	}
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // the server has hung up on most paths
+	var account string
+	if err := c.QueryRow(ctx, "SELECT current_user").Scan(&account); err != nil {
+		return err
+	}
+	if err := st.pg.Exec(ctx, "orders", "GRANT "+account+" TO stranger"); err != nil { // somebody else's login shares it
+		return err
+	}
 	for _, sql := range []string{
 		"INSERT INTO orders (item) VALUES ('" + st.word + "-kept')",
 		"CREATE TABLE crash_" + st.grant.ID + " (a int)",

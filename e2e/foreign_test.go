@@ -18,10 +18,7 @@ func TestALoginPastTheProxyEndsTheGrant(t *testing.T) {
 	t.Parallel()
 	s, w := shared, word(t)
 	g, _, c := s.connected(t, "writer", 10*time.Minute)
-	var account string
-	if err := c.QueryRow(t.Context(), "SELECT current_user").Scan(&account); err != nil {
-		t.Fatal(err)
-	}
+	account := current(t, c)
 	exec1(t, c, "ALTER ROLE "+account+" PASSWORD 'only-alice-knows'")
 	direct := must(pgx.Connect(t.Context(), s.pg.URL(account, "only-alice-knows", "orders")))(t)
 	exec1(t, direct, "BEGIN; INSERT INTO orders (item) VALUES ('"+w+"')")

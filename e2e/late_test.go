@@ -41,7 +41,7 @@ func TestAnEndedGrantAdmitsNobody(t *testing.T) {
 		t.Error("the old password still lets alice in")
 	}
 	_, err := s.alice.Run(t.Context(), "credentials", g.ID)
-	refused(t, err, "ended")
+	refused(t, err, "released")
 }
 
 func TestShowingThePasswordAgainVoidsTheOldOne(t *testing.T) {

@@ -123,6 +123,15 @@ func exec1(t testing.TB, c *pgx.Conn, sql string) {
 	}
 }
 
+// current is the account that a session runs under.
+func current(t testing.TB, c *pgx.Conn) (account string) {
+	t.Helper()
+	if err := c.QueryRow(t.Context(), "SELECT current_user").Scan(&account); err != nil {
+		t.Fatal(err)
+	}
+	return account
+}
+
 func (s *town) ask(t testing.TB, database, sql string, args ...any) []string {
 	t.Helper()
 	return must(s.pg.Ask(t.Context(), database, sql, args...))(t)

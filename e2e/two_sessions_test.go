@@ -11,15 +11,7 @@ func TestTwoSessionsOfOneGrant(t *testing.T) {
 	g, creds, first := s.connected(t, "writer", 10*time.Minute)
 	second := must(creds.Connect(t.Context()))(t)
 	third := must(creds.Connect(t.Context()))(t)
-	who := func(i int) (name string) {
-		if err := [](interface {
-			Scan(...any) error
-		}){first.QueryRow(t.Context(), "SELECT current_user"), second.QueryRow(t.Context(), "SELECT current_user")}[i].Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	if a, b := who(0), who(1); a != b {
+	if a, b := current(t, first), current(t, second); a != b {
 		t.Errorf("two accounts: %s and %s", a, b)
 	}
 	// What is made in one session is theirs in the next.
