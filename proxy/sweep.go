@@ -107,7 +107,10 @@ func (s *Server) Tend(ctx context.Context) {
 	var targets sync.WaitGroup
 	for target, engine := range s.cfg.Engines {
 		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine) }) })
-		targets.Go(func() { s.every(ctx, sweepEvery, func() { s.sweep(ctx, target, engine) }) })
+		targets.Go(func() {
+			told := map[string]bool{}
+			s.every(ctx, sweepEvery, func() { told = s.sweep(ctx, target, engine, told) })
+		})
 	}
 	targets.Wait()
 }
@@ -148,12 +151,13 @@ func (s *Server) watch(ctx context.Context, target string, engine protocol.Engin
 	}
 }
 
-// sweep ends accounts of this installation that no tenure and no intent accounts for.
-func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engine) {
+// sweep ends accounts of this installation that no tenure and no intent accounts for. What it finds and
+// may not touch is logged when it is new; told is what it found the last time.
+func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engine, told map[string]bool) map[string]bool {
 	intents, err := s.cfg.Accounts.Intended(ctx)
 	if err != nil {
 		s.cfg.Log.Error("sweep", "target", target, "error", err)
-		return
+		return told
 	}
 	intended := make(map[string]bool, len(intents))
 	for _, i := range intents {
@@ -163,7 +167,12 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Error("sweep", "target", target, "error", err)
 	}
+	found := make(map[string]bool, len(findings))
 	for _, f := range findings {
-		s.cfg.Log.Warn("sweep", "target", target, "severity", f.Severity, "what", f.What, "fix", f.Fix)
+		found[f.What] = true
+		if !told[f.What] {
+			s.cfg.Log.Warn("sweep", "target", target, "severity", f.Severity, "what", f.What, "fix", f.Fix)
+		}
 	}
+	return found
 }

@@ -64,7 +64,7 @@ func (g grants) Hold(ctx context.Context, grant string) (context.Context, func()
 func refusal(err error) error {
 	var over *control.EndedError
 	if errors.As(err, &over) {
-		return &protocol.Refusal{Code: over.Code, Public: over.Public, Err: err}
+		return &protocol.Refusal{Code: over.Code, Public: over.Public}
 	}
 	var own *control.Error
 	if !errors.As(err, &own) {
@@ -78,7 +78,7 @@ func refusal(err error) error {
 	if own.Next != "" {
 		public += "; " + own.Next
 	}
-	return &protocol.Refusal{Code: code, Public: public, Err: err}
+	return &protocol.Refusal{Code: code, Public: public, Err: own.Err}
 }
 
 // recordings is the library, as the proxy sees it.

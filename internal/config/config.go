@@ -61,6 +61,7 @@ type Issuer struct {
 	ClientID     string   `yaml:"client_id,required"`
 	ClientSecret string   `yaml:"client_secret,secret"` // reference; empty for a public client
 	GroupsClaim  string   `yaml:"groups_claim"`         // default "groups"
+	TrustEmail   bool     `yaml:"trust_email"`          // take an e-mail as verified where the issuer says nothing about that
 	Scopes       []string `yaml:"scopes"`               // default openid email profile groups offline_access
 }
 
