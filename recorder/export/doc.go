@@ -1,7 +1,7 @@
 // Package export takes evidence out of Curfew and checks it where Curfew is not: Write makes a bundle,
 // Verify judges one offline, JSONL flattens recordings for people and log systems.
 //
-// A bundle is a directory, or the .tar.zst of one; docs/FORMAT-ledger.md specifies it:
+// A bundle is a directory, or the .tar.zst of one; docs/FORMAT.md specifies it:
 //
 //	bundle.json             what this is: format, installation, key (for information only), scope
 //	checkpoint              the signed checkpoint of the whole ledger

@@ -1,5 +1,5 @@
 // Package ledger is the bytes of the ledger: its entries, the Merkle tree over them and the signed
-// checkpoints. docs/FORMAT-ledger.md is the specification; nothing here touches a file or a database.
+// checkpoints. docs/FORMAT.md is the specification; nothing here touches a file or a database.
 //
 // What a caller may rely on: Encode gives one line without a newline and never the same bytes twice
 // for the same facts (the salt), so that a leaf hash tells nothing of a withheld entry. LeafHash is
