@@ -20,6 +20,7 @@ import (
 type crash struct {
 	at   string                           // step at which the process ends itself; docs/ARCHITECTURE.md lists them
 	kill func(t *testing.T, st *lifetime) // or: what the story waits for before it is killed from outside
+	then string                           // step of the restart at which the process ends itself again
 }
 
 func crashes() map[string]crash {
@@ -29,6 +30,11 @@ func crashes() map[string]crash {
 			st.town.underway(t, st.word+"-long")
 			must(st.bob.Run(t.Context(), "revoke", st.grant.ID, "--reason", "the story says so"))(t)
 		}},
+	}
+	for _, step := range []string{"provision.emptied", "provision.adopted"} {
+		c := all["outside/in a statement"]
+		c.then = step
+		all["again at "+step] = c
 	}
 	for _, step := range []string{
 		"session.recording", "session.opened", "account.intended", "provision.created",
@@ -44,10 +50,9 @@ func crashes() map[string]crash {
 // lifetime is the life of one grant, played on a Curfew of its own until that dies.
 type lifetime struct {
 	*town
-	word   string
-	grant  api.Grant
-	done   []string // statements that the client saw finished
-	second bool     // after the crash
+	word  string
+	grant api.Grant
+	done  []string // statements that the client saw finished
 }
 
 var crashBinary = sync.OnceValues(func() (string, error) {
@@ -159,9 +164,26 @@ func TestNothingIsLeftOverAfterKill9(t *testing.T) {
 			case <-time.After(40 * time.Second):
 				t.Fatalf("the process is alive; the story ended with %v", err)
 			}
+			if cr.then != "" {
+				st.dieAgain(t, cr.then)
+			}
 			st.restart(t)
 			st.nothingIsLeftOver(t)
 		})
+	}
+}
+
+// dieAgain starts Curfew, which dies while it takes up what was left.
+func (st *lifetime) dieAgain(t *testing.T, at string) {
+	t.Helper()
+	st.curfew.Env = []string{"CURFEW_CRASH_AT=" + at}
+	if err := st.curfew.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-st.curfew.Exited():
+	case <-time.After(20 * time.Second):
+		t.Fatalf("it never came to %s", at)
 	}
 }
 
