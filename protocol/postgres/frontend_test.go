@@ -90,6 +90,7 @@ func (f *frontend) lastWords() *pgproto3.ErrorResponse {
 			if err != io.EOF && err != io.ErrUnexpectedEOF {
 				f.t.Fatalf("the connection did not end, but: %v", err)
 			}
+			f.conn.Close()
 			return last
 		}
 		if e, ok := m.(*pgproto3.ErrorResponse); ok {
