@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -112,7 +111,7 @@ func (d *Desk) writeEnd(ctx context.Context, g policy.Grant) error {
 		if err != nil || !was.Ended.IsZero() {
 			return err
 		}
-		if err := errors.Join(tx.PutGrant(g), tx.PutVerifier(g.ID, nil)); err != nil {
+		if err := tx.PutGrant(g); err != nil {
 			return err
 		}
 		return tx.Append(ledger.TypeGrantEnded, ledger.GrantEnded{

@@ -108,15 +108,10 @@ func (d *Desk) Find(ctx context.Context, user string) (policy.Grant, error) {
 	return l.grant, nil
 }
 
-// Verifier gives what Enrol made of the grant's password, or nil when there is no active grant of that
-// name or no password yet: a stranger can't tell which.
+// Verifier gives what Enrol made of the grant's password, or nil when there is no grant of that name or
+// no password yet: a stranger can't tell which. It proves who somebody is and opens nothing: whether
+// the grant is active is Find's and Hold's to say, so that its holder, and nobody else, reads why not.
 func (d *Desk) Verifier(ctx context.Context, user string) (verifier []byte, err error) {
-	d.mu.Lock()
-	_, inactive := d.active(user)
-	d.mu.Unlock()
-	if inactive != nil {
-		return nil, nil
-	}
 	err = d.store.View(ctx, func(tx *store.Tx) error {
 		verifier, err = tx.Verifier(user)
 		return err
