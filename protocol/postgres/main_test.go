@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,6 +42,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
+	flag.Parse()
+	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
+		return m.Run(), nil // each of the fuzzer's processes comes here, and none needs a server
+	}
 	server, err = pgtest.Start("max_prepared_transactions=10", "max_connections=40", "log_statement=all")
 	if errors.Is(err, pgtest.ErrMissing) && os.Getenv("CI") == "" {
 		fmt.Fprintln(os.Stderr, "tests that need a server are skipped:", err)
