@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/protocol"
 )
 
 func newGrants(a *app) *cobra.Command {
@@ -83,22 +84,8 @@ func (a *app) showGrant(w io.Writer, g api.Grant) {
 
 // showReceipt shows what people look for; -o json has it all.
 func showReceipt(w io.Writer, r api.Receipt) {
-	var cut struct {
-		Left     int `json:"left"`
-		Outcomes []struct {
-			Backend  string `json:"backend"`
-			InFlight uint64 `json:"in_flight"`
-			TxID     string `json:"txid"`
-			Fate     string `json:"fate"`
-		} `json:"outcomes"`
-	}
-	var clean struct {
-		RolledBack []string `json:"rolled_back"`
-		Residue    []struct {
-			Kind, Object, Action string
-		} `json:"residue"`
-		Proof string `json:"proof"`
-	}
+	var cut protocol.Cut
+	var clean protocol.Clean
 	// Both were written by Curfew itself; what is missing shows as missing.
 	_ = json.Unmarshal(r.Cut, &cut)
 	_ = json.Unmarshal(r.Clean, &clean)
@@ -106,7 +93,7 @@ func showReceipt(w io.Writer, r api.Receipt) {
 	for _, o := range cut.Outcomes {
 		line := fmt.Sprintf("backend %s: nothing in flight", o.Backend)
 		if o.InFlight != 0 || o.TxID != "" {
-			line = fmt.Sprintf("backend %s: statement %d in flight, transaction %s %s", o.Backend, o.InFlight, o.TxID, o.Fate)
+			line = fmt.Sprintf("backend %s: statement %d in flight, %s", o.Backend, o.InFlight, fateWords(o))
 		}
 		outcomes = append(outcomes, visible(line))
 	}
@@ -121,4 +108,15 @@ func showReceipt(w io.Writer, r api.Receipt) {
 	fields(w, "account", visible(r.Account), "cut", fmt.Sprintf("%.1f ms after the deadline, sessions left: %d", r.LateMS, cut.Left),
 		"in flight", strings.Join(outcomes, "\n"), "rolled back", visible(strings.Join(clean.RolledBack, ", ")),
 		"left behind", strings.Join(residue, "\n"), "now", visible(account))
+}
+
+// fateWords says what became of the transaction in flight.
+func fateWords(o protocol.Outcome) string {
+	switch {
+	case o.TxID != "":
+		return "transaction " + o.TxID + " " + o.Fate
+	case o.Fate == protocol.FateNone:
+		return "which had written nothing"
+	}
+	return "its fate is " + o.Fate
 }

@@ -13,7 +13,7 @@ import (
 
 const (
 	pollFirst     = time.Millisecond
-	pollMost      = 50 * time.Millisecond
+	pollMost      = 10 * time.Millisecond
 	fateWait      = 5 * time.Second // how long a transaction may take to show its fate
 	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
 )
