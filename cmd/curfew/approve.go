@@ -55,7 +55,7 @@ func (a *app) decision(d decision) *cobra.Command {
 			if format != "json" {
 				a.showRequest(a.stdout, r)
 			}
-			if !yes && isTerminal(a.stdin) && format != "json" {
+			if r.Status == "open" && !yes && isTerminal(a.stdin) && format != "json" {
 				ok, err := a.confirm(d.word+" it?", false)
 				if err != nil {
 					return err

@@ -27,9 +27,9 @@ func newServe(a *app) *cobra.Command {
 		Short: "Run the Curfew server",
 		Long: `Runs the API and the listeners that clients connect to, as the configuration says.
 
-SIGTERM and SIGINT drain: nobody new is let in, sessions are told and ended, the accounts of live grants
-are locked until Curfew is back. SIGHUP reads the policy and the certificates again; when something is
-wrong in them the old ones stay in force. Other changes of the configuration need a restart.`,
+SIGTERM and SIGINT drain: nobody new is let in, sessions are told and ended, the accounts of
+live grants are locked until Curfew is back. SIGHUP reads the policy and the certificates again;
+when something is wrong in them the old ones stay in force. Other changes need a restart.`,
 		Example: `  curfew serve --config /etc/curfew/curfew.yaml
   curfew check --config /etc/curfew/curfew.yaml   # before it`,
 		Args: cobra.NoArgs,
