@@ -25,14 +25,14 @@ type crash struct {
 
 func crashes() map[string]crash {
 	all := map[string]crash{
-		"outside/in a statement": {kill: func(t *testing.T, st *lifetime) { st.town.underway(t, st.word+"-long") }},
-		"outside/after the revocation": {kill: func(t *testing.T, st *lifetime) {
+		"in a statement": {kill: func(t *testing.T, st *lifetime) { st.town.underway(t, st.word+"-long") }},
+		"after the revocation": {kill: func(t *testing.T, st *lifetime) {
 			st.town.underway(t, st.word+"-long")
 			must(st.bob.Run(t.Context(), "revoke", st.grant.ID, "--reason", "the story says so"))(t)
 		}},
 	}
 	for _, step := range []string{"provision.emptied", "provision.adopted"} {
-		c := all["outside/in a statement"]
+		c := all["in a statement"]
 		c.then = step
 		all["again at "+step] = c
 	}

@@ -56,20 +56,26 @@ func FreeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// Eventually asks again and again, until check gives nil or the time is up; then it gives check's last error.
+// Eventually asks again and again, until check gives nil or the time is up; then it gives the last error
+// that was not about the time. What check says when the time is up doesn't count, good or bad.
 func Eventually(ctx context.Context, patience time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	last := errors.New("the first answer took too long")
 	for {
 		err := check(ctx)
-		if err == nil {
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("not within %v: %w", patience, last)
+		case err == nil:
 			return nil
 		}
+		last = err
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not within %v: %w", patience, err)
+			return fmt.Errorf("not within %v: %w", patience, last)
 		case <-tick.C:
 		}
 	}
