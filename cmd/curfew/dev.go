@@ -40,9 +40,9 @@ func newDev(a *app) *cobra.Command {
 		Long: `Runs everything on this machine: the server, and an identity provider with four demo identities,
 alice and dana (developers), bob (lead) and sam (security). It never listens beyond loopback.
 
---target names a PostgreSQL of your own. With a superuser's URL, curfew dev shows the SQL that makes a
-broker login and two groups there, and runs it after your yes; with any other login, that login is the
-broker. What it makes is kept in --dir: the next start needs no flags.`,
+--target names a PostgreSQL of your own. With a superuser's URL, curfew dev shows the SQL that
+makes a broker login and two groups there, and runs it after your yes; with any other login, that
+login is the broker. What it makes is kept in --dir: the next start needs no flags.`,
 		Example: `  curfew dev --target orders=postgres://postgres@localhost:5432/orders
   curfew login --as alice      # in another terminal
   curfew connect orders --level writer --for 10m --reason "try it"`,
