@@ -148,7 +148,7 @@ type Attached struct {
 
 // End closes a recording: how the session ended and what became of the statement in flight.
 type End struct {
-	Reason     string `json:"reason"`               // the sentence the client was shown, or "client closed"
+	Reason     string `json:"reason"`               // the sentence the client was shown, or what happened
 	Code       string `json:"code"`                 // closed set: see EndCode constants
 	InFlight   uint64 `json:"in_flight,omitempty"`  // statement id that had no result yet; 0 = none
 	Fate       string `json:"fate,omitempty"`       // "none", "aborted", "committed", "unknown"

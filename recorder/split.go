@@ -68,7 +68,10 @@ func (w *Writer) addParams(dst []byte, e *Event) ([]byte, error) {
 			inline -= len(p.Value)
 			continue
 		}
-		part := Event{Type: TypePart, Of: e.ID, Field: FieldParam, Index: i}
+		part := Event{Type: TypePart, Of: e.ID, Field: FieldParam, Index: e.Index + i}
+		if e.Type == TypePart {
+			part.Of = e.Of
+		}
 		for value, cut := p.Value, 0; len(value) > 0; value = value[cut:] {
 			cut = runeCut(value, maxPart)
 			var err error

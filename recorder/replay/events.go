@@ -87,6 +87,14 @@ func (p *player) param(i int, v *recorder.Param) {
 
 // part goes on where the part before it left off, or says what it continues.
 func (p *player) part(e *recorder.Event, at time.Duration) {
+	if len(e.Params) > 0 { // further values of a statement whose list is too long for one event
+		p.begin(at, dim, "more")
+		p.out.text(dim, fmt.Sprintf("of #%d", e.Of))
+		for i := range e.Params {
+			p.param(e.Index+i, &e.Params[i])
+		}
+		return
+	}
 	key := partKey{of: e.Of, field: e.Field, index: e.Index}
 	if key != p.open {
 		p.begin(at, dim, "more")

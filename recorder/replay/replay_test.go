@@ -196,6 +196,19 @@ func TestStartKeepsWhatIsReferredTo(t *testing.T) {
 	}
 }
 
+// The values of a Bind whose list goes on in parts are shown with their places in the whole list.
+func TestParametersInParts(t *testing.T) {
+	got := play(t, session(
+		`"us":1,"type":"statement","id":1,"kind":"bind","params":[{"type":"int4","value":"41"}],"more":true`,
+		`"us":2,"type":"part","of":1,"field":"param","index":1,"params":[{"type":"int4","value":"42"},{"type":"text","value":null}]`,
+	), Options{NoWait: true})
+	for _, want := range []string{"$1 int4 = 41", "more", "$2 int4 = 42", "$3 text = NULL"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing:\n%s", want, got)
+		}
+	}
+}
+
 func TestBrokenRecording(t *testing.T) {
 	text := session(story...)
 	var out bytes.Buffer
