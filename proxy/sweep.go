@@ -29,52 +29,58 @@ func (s *Server) Resume(ctx context.Context) error {
 	}
 	var adoptions sync.WaitGroup
 	for _, intent := range intents {
-		grant, err := s.cfg.Grants.Recall(ctx, intent.Grant)
-		if err == nil {
-			err = s.tenures.resume(ctx, grant, intent, &adoptions)
-		}
-		if err != nil {
-			s.cfg.Log.Error("ALERT account can't be taken up again", "account", intent.Account, "target", intent.Target, "error", err)
-		}
+		s.takeUp(ctx, intent, &adoptions)
 	}
 	adoptions.Wait()
 	return nil
 }
 
+// takeUp begins the tenure of an intent that has none. The group is done with it when an adoption was
+// tried once.
+func (s *Server) takeUp(ctx context.Context, in Intent, adoptions *sync.WaitGroup) {
+	grant, err := s.cfg.Grants.Recall(ctx, in.Grant)
+	if err == nil {
+		err = s.tenures.resume(ctx, grant, in, adoptions)
+	}
+	if err != nil {
+		s.cfg.Log.Error("ALERT account can't be taken up again", "account", in.Account, "target", in.Target, "error", err)
+	}
+}
+
 // resume begins the tenure of an intent that an earlier process made.
 func (ts *tenures) resume(ctx context.Context, g policy.Grant, in Intent, adoptions *sync.WaitGroup) error {
+	prepared, err := ts.prepared(ctx, g.ID)
+	if err != nil {
+		return err
+	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	t, err := ts.begin(ctx, g, true)
+	if ts.draining || ts.byGrant[g.ID] != nil {
+		return nil
+	}
+	t, err := ts.begin(ctx, g, true, prepared)
 	var refusal *protocol.Refusal
 	if errors.As(err, &refusal) && ts.cfg.Engines[g.Target] != nil { // the grant is over
-		return ts.wind(ctx, g, in, err)
+		return ts.wind(ctx, g, in, prepared, err)
 	}
 	if err != nil {
 		return err
 	}
-	adoptions.Go(func() {
-		ctx, cancel := context.WithTimeout(t.held, cutTimeout)
-		defer cancel()
-		if _, err := t.take(ctx); err != nil {
-			t.log.Error("adopt account; the next session or the grant's end tries again", "error", err)
-		}
-	})
+	adoptions.Add(1)
+	tried := sync.OnceFunc(adoptions.Done)
+	ts.running.Go(func() { t.adoption(ts.stop, tried) })
 	return nil
 }
 
 // wind closes the account of a grant that ended while Curfew was not there. The caller holds ts.mu.
-func (ts *tenures) wind(ctx context.Context, g policy.Grant, in Intent, cause error) error {
-	t, err := ts.make(g, true)
+func (ts *tenures) wind(ctx context.Context, g policy.Grant, in Intent, prepared []string, cause error) error {
+	t, err := ts.make(g, true, prepared)
 	if err != nil {
 		return err
 	}
 	held, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	end(cause)
 	t.held, t.receipted = held, in.Cut
-	if t.spec.Prepared, err = ts.prepared(ctx, g.ID); err != nil {
-		return err
-	}
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
 		t.close(context.WithoutCancel(ctx), ts.stop)

@@ -18,6 +18,7 @@ import (
 const (
 	cutTimeout   = 10 * time.Second
 	cleanTimeout = time.Minute
+	makeTimeout  = 20 * time.Second // an account, from its intent until it can be used
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = time.Minute
 )
@@ -39,9 +40,10 @@ type tenure struct {
 
 	sessions sync.WaitGroup
 
-	making sync.Mutex // held while the account is provisioned, so that one session does it for all; guards account, adopt
+	making sync.Mutex // held while the account is provisioned, so that one session does it for all; guards account, adopt, intended
 	// account is nil until a session needed one.
-	account protocol.Account
+	account  protocol.Account
+	intended bool // this process made the intent durable
 
 	mu   sync.Mutex // guards what follows; never held across a call that can wait
 	over bool       // the grant has ended or the node stops: nothing is provisioned any more
@@ -95,15 +97,15 @@ func (ts *tenures) find(ctx context.Context, g policy.Grant) (*tenure, error) {
 	if t, ok := ts.byGrant[g.ID]; ok {
 		return t, nil
 	}
-	return ts.begin(ctx, g, false)
+	return ts.begin(ctx, g, false, nil)
 }
 
 // begin starts a tenure. The caller holds ts.mu.
-func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool) (*tenure, error) {
+func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool, prepared []string) (*tenure, error) {
 	if ts.draining {
 		return nil, draining()
 	}
-	t, err := ts.make(g, adopt)
+	t, err := ts.make(g, adopt, prepared)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +130,7 @@ func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool) (*tenu
 }
 
 // make builds a tenure's value: no side effects.
-func (ts *tenures) make(g policy.Grant, adopt bool) (*tenure, error) {
+func (ts *tenures) make(g policy.Grant, adopt bool, prepared []string) (*tenure, error) {
 	engine := ts.cfg.Engines[g.Target]
 	if engine == nil {
 		return nil, &protocol.Refusal{Code: protocol.RefuseNoGrant,
@@ -137,7 +139,7 @@ func (ts *tenures) make(g policy.Grant, adopt bool) (*tenure, error) {
 	spec := protocol.AccountSpec{
 		Installation: ts.cfg.Installation, Grant: g.ID, Name: "curfew_" + ts.cfg.Installation + "_" + g.ID,
 		Requester: g.Identity.Email, End: g.End,
-		Level: LevelOf(g.Level, g.Can),
+		Level: LevelOf(g.Level, g.Can), Prepared: prepared,
 	}
 	return &tenure{cfg: ts.cfg, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
 		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
@@ -190,11 +192,9 @@ func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
 	if t.account != nil {
 		return t.account, nil
 	}
-	err := t.cfg.Accounts.Intend(ctx, ledger.AccountIntended{
-		Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, End: t.grant.End, Adopt: t.adopt})
-	if err == nil {
-		err = t.cfg.Step.Do("account.intended")
-	}
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	err := t.intend(ctx)
 	if err == nil {
 		t.adopt = true // from here on something may exist: a second try takes it over
 		t.account, err = t.engine.Provision(ctx, t.spec)
@@ -213,6 +213,42 @@ func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
 	}
 	return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err, Public: fmt.Sprintf(
 		"your account on %s could not be made; try again in a moment, and if it stays so, `curfew check` tells your administrator why", t.grant.Target)}
+}
+
+// intend makes the intent durable, once; the caller holds making.
+func (t *tenure) intend(ctx context.Context) error {
+	if t.intended {
+		return nil
+	}
+	err := t.cfg.Accounts.Intend(ctx, ledger.AccountIntended{
+		Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, End: t.grant.End, Adopt: t.adopt})
+	if err != nil {
+		return err
+	}
+	t.intended = true
+	return t.cfg.Step.Do("account.intended")
+}
+
+// adoption takes over the account of an earlier process, and tries that until it is done, the grant is
+// over or the node stops: until then the account is as it was left, and nobody watches it. It calls
+// tried after each try.
+func (t *tenure) adoption(stop <-chan struct{}, tried func()) {
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		ctx, cancel := context.WithTimeout(t.held, cutTimeout)
+		_, err := t.take(ctx)
+		cancel()
+		tried()
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-t.held.Done():
+			return
+		case <-stop:
+			return
+		}
+	}
 }
 
 // isOver says why nothing new may begin under the tenure; nil: it may.
@@ -361,16 +397,21 @@ func (t *tenure) retry(ctx context.Context, part string, stop <-chan struct{}, t
 		}
 		t.log.Error("ALERT the end of a grant is not complete; it is tried again", "part", part, "attempt", attempt, "error", err)
 		if attempt%10 == 3 {
-			alert := ledger.AccountOpen{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Part: part, Attempts: attempt, Error: err.Error()}
-			if err := t.cfg.Accounts.StillOpen(ctx, alert); err != nil {
-				t.log.Error("alert not on the ledger", "error", err)
-			}
+			go t.alert(ctx, ledger.AccountOpen{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name,
+				Part: part, Attempts: attempt, Error: err.Error()})
 		}
 		select {
 		case <-time.After(wait):
 		case <-stop:
 			return false
 		}
+	}
+}
+
+// alert puts an alert on the ledger, beside the tries: a store that hangs holds up no cut.
+func (t *tenure) alert(ctx context.Context, open ledger.AccountOpen) {
+	if err := t.cfg.Accounts.StillOpen(ctx, open); err != nil {
+		t.log.Error("alert not on the ledger", "error", err)
 	}
 }
 
