@@ -32,6 +32,9 @@ type world struct {
 	cuts    []ledger.AccountCut
 	ends    []recorder.End
 	intents []Intent
+	specs   []protocol.AccountSpec   // of what was provisioned or recalled
+	gids    []string                 // what each recording shows as prepared
+	hang    map[string]chan struct{} // step → it hangs until this is closed
 
 	relay func(ctx context.Context, sink protocol.Sink) error
 }
@@ -49,6 +52,11 @@ func newWorld() *world {
 
 func (w *world) do(step string) error {
 	w.mu.Lock()
+	if hang := w.hang[step]; hang != nil {
+		w.mu.Unlock()
+		<-hang
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	if w.fail[step] > 0 {
 		w.fail[step]--
@@ -56,6 +64,17 @@ func (w *world) do(step string) error {
 		return errBroken
 	}
 	w.log = append(w.log, step)
+	return nil
+}
+
+// quiet is do for what only reads: it stands in the log when it fails.
+func (w *world) quiet(step string) error {
+	w.mu.Lock()
+	failing := w.fail[step] > 0
+	w.mu.Unlock()
+	if failing {
+		return w.do(step)
+	}
 	return nil
 }
 
@@ -86,7 +105,7 @@ func (w *world) Hold(ctx context.Context, _ string) (context.Context, func(), er
 
 // Recordings, Recording
 func (w *world) Create(recorder.Header) (Recording, error) { return recording{w}, w.do("create") }
-func (w *world) Prepares(string) ([]string, error)         { return nil, nil }
+func (w *world) Prepares(string) ([]string, error)         { return w.gids, nil }
 
 type recording struct{ w *world }
 
@@ -100,9 +119,11 @@ func (r recording) Seal(e recorder.End) (recorder.Sealed, error) {
 }
 
 // Sessions, Accounts
-func (w *world) Opened(context.Context, ledger.SessionOpened) error   { return w.do("opened") }
-func (w *world) Sealed(context.Context, ledger.SessionSealed) error   { return w.do("sealed") }
-func (w *world) OfGrant(context.Context, string) ([]string, error)    { return nil, nil }
+func (w *world) Opened(context.Context, ledger.SessionOpened) error { return w.do("opened") }
+func (w *world) Sealed(context.Context, ledger.SessionSealed) error { return w.do("sealed") }
+func (w *world) OfGrant(context.Context, string) ([]string, error) {
+	return []string{"s1"}, w.quiet("of_grant")
+}
 func (w *world) Intend(context.Context, ledger.AccountIntended) error { return w.do("intend") }
 func (w *world) Intended(context.Context) ([]Intent, error)           { return w.intents, nil }
 func (w *world) Cleaned(context.Context, ledger.AccountCleaned) error { return w.do("receipt.clean") }
@@ -121,10 +142,12 @@ type engine struct{ *world }
 func (e engine) Enrol(string) ([]byte, error)                                        { return nil, nil }
 func (e engine) Check(context.Context, []protocol.Level) ([]protocol.Finding, error) { return nil, nil }
 func (e engine) Setup([]protocol.Level) string                                       { return "" }
-func (e engine) Provision(context.Context, protocol.AccountSpec) (protocol.Account, error) {
+func (e engine) Provision(_ context.Context, spec protocol.AccountSpec) (protocol.Account, error) {
+	e.saw(spec)
 	return account{e.world}, e.do("provision")
 }
-func (e engine) Recall(protocol.AccountSpec) protocol.Account {
+func (e engine) Recall(spec protocol.AccountSpec) protocol.Account {
+	e.saw(spec)
 	e.do("recall")
 	return account{e.world}
 }
@@ -135,6 +158,12 @@ func (e engine) Watch(context.Context) ([]protocol.Foreign, error) {
 	return []protocol.Foreign{{Account: "curfew_i_g1", Backend: "7", Killed: true}}, nil
 }
 func (e engine) Close() {}
+
+func (w *world) saw(spec protocol.AccountSpec) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.specs = append(w.specs, spec)
+}
 
 type account struct{ w *world }
 

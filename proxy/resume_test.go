@@ -1,0 +1,82 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+func intent() Intent {
+	return Intent{AccountIntended: ledger.AccountIntended{Grant: "g1", Account: "curfew_i_g1", Target: "orders"}}
+}
+
+// Until an account is taken over it is as the earlier process left it, and nobody watches it: a database
+// that is down when Curfew starts must not leave that so until somebody connects.
+func TestAdoptionIsTriedUntilItIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.intents = []Intent{intent()}
+		w.fail["provision"] = 12 // ten minutes and more
+		if err := serverFor(w).Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.happened(), "hold intend provision!"; got != want {
+			t.Errorf("after Resume: %s, want %s", got, want)
+		}
+		time.Sleep(20 * time.Minute)
+		if got, want := w.happened(), "hold intend"+strings.Repeat(" provision!", 12)+" provision"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+		time.Sleep(time.Minute)
+		if got := w.happened(); !strings.HasSuffix(got, "provision cut receipt.cut clean receipt.clean release") {
+			t.Error(got)
+		}
+	})
+}
+
+// An adoption that never succeeds ends with its grant, and the account is ended all the same.
+func TestAdoptionEndsWithItsGrant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.intents = []Intent{intent()}
+		w.fail["provision"] = 1000
+		if err := serverFor(w).Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+		time.Sleep(time.Minute)
+		if got := w.happened(); !strings.HasSuffix(got, "provision! recall cut receipt.cut clean receipt.clean release") {
+			t.Error(got)
+		}
+	})
+}
+
+// What an earlier process's sessions prepared for two-phase commit is rolled back at the grant's end,
+// whether the grant outlived the restart or not.
+func TestWhatWasPreparedBeforeARestartIsKnown(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.intents, w.gids = []Intent{intent()}, []string{"transfer-1"}
+			if over {
+				w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+			}
+			if err := serverFor(w).Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+			time.Sleep(time.Minute)
+			if len(w.specs) == 0 || !slices.Equal(w.specs[0].Prepared, w.gids) {
+				t.Errorf("over %v: the account does not know what was prepared: %+v", over, w.specs)
+			}
+		})
+	}
+}
