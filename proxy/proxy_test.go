@@ -36,13 +36,15 @@ type world struct {
 	gids    []string                 // what each recording shows as prepared
 	hang    map[string]chan struct{} // step → it hangs until this is closed
 
+	deaf bool // the target says nothing while it provisions
+
 	relay func(ctx context.Context, sink protocol.Sink) error
 }
 
 var errBroken = errors.New("broken on purpose")
 
 func newWorld() *world {
-	w := &world{fail: map[string]int{}}
+	w := &world{fail: map[string]int{}, hang: map[string]chan struct{}{}}
 	w.held, w.end = context.WithCancelCause(context.Background())
 	w.grant = policy.Grant{ID: "g1", Request: "r1", Target: "orders", Level: "writer", Start: time.Now(), End: time.Now().Add(time.Hour),
 		Identity: auth.Identity{Issuer: "i", Subject: "alice"}, Can: policy.Level{Roles: []string{"w"}, Sessions: 2}}
@@ -142,8 +144,13 @@ type engine struct{ *world }
 func (e engine) Enrol(string) ([]byte, error)                                        { return nil, nil }
 func (e engine) Check(context.Context, []protocol.Level) ([]protocol.Finding, error) { return nil, nil }
 func (e engine) Setup([]protocol.Level) string                                       { return "" }
-func (e engine) Provision(_ context.Context, spec protocol.AccountSpec) (protocol.Account, error) {
+func (e engine) Provision(ctx context.Context, spec protocol.AccountSpec) (protocol.Account, error) {
 	e.saw(spec)
+	if e.deaf {
+		<-ctx.Done()
+		e.fail["provision"] = 1
+		return nil, errors.Join(ctx.Err(), e.do("provision"))
+	}
 	return account{e.world}, e.do("provision")
 }
 func (e engine) Recall(spec protocol.AccountSpec) protocol.Account {
