@@ -74,9 +74,58 @@ func TestWhatWasPreparedBeforeARestartIsKnown(t *testing.T) {
 			}
 			w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
 			time.Sleep(time.Minute)
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if len(w.specs) == 0 || !slices.Equal(w.specs[0].Prepared, w.gids) {
 				t.Errorf("over %v: the account does not know what was prepared: %+v", over, w.specs)
 			}
 		})
 	}
+}
+
+// An intent that nobody stands for, because the store could not be read when Curfew started or wrote
+// what it reported as failed, is taken up by the next sweep.
+func TestSweepTakesUpOrphanedIntents(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.intents = []Intent{intent()}
+			w.fail["of_grant"] = 1
+			end := func() { w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"}) }
+			want := "of_grant! hold intend provision"
+			if over {
+				end()
+				want = "of_grant! recall cut receipt.cut clean receipt.clean"
+			}
+			s := serverFor(w)
+			if err := s.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.sweep(t.Context(), "orders", engine{w}, nil)
+			time.Sleep(time.Minute)
+			if got := w.happened(); got != want {
+				t.Errorf("over %v: got %s, want %s", over, got, want)
+			}
+			end()
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// A sweep leaves alone what has a tenure, and takes up nothing once the node stops.
+func TestSweepTakesUpNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := serverFor(w)
+		run(s, w)
+		w.intents = []Intent{intent()}
+		s.sweep(t.Context(), "orders", engine{w}, nil)
+		s.tenures.drain(t.Context())
+		s.tenures.forget(s.tenures.of("curfew_i_g1"))
+		s.sweep(t.Context(), "orders", engine{w}, nil)
+		time.Sleep(time.Minute)
+		if got := w.happened(); strings.Count(got, "provision") != 1 || strings.Contains(got, "clean") {
+			t.Error(got)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,17 +158,28 @@ func (s *Server) watch(ctx context.Context, target string, engine protocol.Engin
 	}
 }
 
-// sweep ends accounts of this installation that no tenure and no intent accounts for. What it finds and
-// may not touch is logged when it is new; told is what it found the last time.
+// sweep takes up intents of the target that no tenure stands for, and ends accounts of this installation
+// that no tenure and no intent accounts for. What it finds and may not touch is logged when it is new;
+// told is what it found the last time.
 func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engine, told map[string]bool) map[string]bool {
 	intents, err := s.cfg.Accounts.Intended(ctx)
 	if err != nil {
 		s.cfg.Log.Error("sweep", "target", target, "error", err)
 		return told
 	}
+	if slices.ContainsFunc(intents, func(i Intent) bool { return s.orphan(i, target) }) {
+		// A tenure that has just ended has closed its intent: only what is still there is one's own to take up.
+		if intents, err = s.cfg.Accounts.Intended(ctx); err != nil {
+			s.cfg.Log.Error("sweep", "target", target, "error", err)
+			return told
+		}
+	}
 	intended := make(map[string]bool, len(intents))
 	for _, i := range intents {
 		intended[i.Account] = true
+		if s.orphan(i, target) {
+			s.takeUp(ctx, i, &sync.WaitGroup{})
+		}
 	}
 	findings, err := engine.Sweep(ctx, func(account string) bool { return intended[account] || s.tenures.of(account) != nil })
 	if err != nil && ctx.Err() == nil {
@@ -181,4 +193,10 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 		}
 	}
 	return found
+}
+
+// orphan reports whether no tenure stands for an intent: it could not be taken up at start, or its write
+// was reported as failed and had been stored.
+func (s *Server) orphan(in Intent, target string) bool {
+	return in.Target == target && s.tenures.of(in.Account) == nil
 }
