@@ -171,7 +171,7 @@ func (o *observer) textEvent(text []byte, end bool) {
 		if end && !mayPrepare(text) {
 			return
 		}
-		m.lex = newLexer()
+		m.lex = newLexer(o.settings)
 	}
 	found := m.lex.scan(text, end)
 	if found && !o.prepare && !m.blocked {

@@ -2,47 +2,67 @@ package postgres
 
 import (
 	"bytes"
-	"unicode/utf8"
+	"slices"
 )
 
 // lexer finds PREPARE TRANSACTION in SQL that arrives in pieces, among comments, quotes and other
 // statements, and reads the global id. It is no parser: it knows what the server's own lexer knows of
-// where a token begins and ends. What a backslash means in '…' depends on a setting of the session
-// (standard_conforming_strings) that may change behind our back, so the text is read both ways, and what
-// is found in either counts.
-type lexer struct{ on, off reading }
+// where a token begins and ends. That depends on two settings of the session: whether a backslash in '…'
+// escapes, and the client's encoding, in some of which the second byte of a character may look like a
+// backslash. Where they are not known for certain, because a request that may change them has not been
+// answered yet, the text is read in every way.
+type lexer struct{ readings []reading }
 
-func newLexer() *lexer { return &lexer{off: reading{backslash: true}} }
-
-// scan reads more; end says that nothing follows. It says whether there was such a statement so far.
-func (l *lexer) scan(text []byte, end bool) bool {
-	l.on.scan(text, end)
-	l.off.scan(text, end)
-	return l.on.found || l.off.found
+// settings is what the server reads SQL by.
+type settings struct {
+	known     bool // the server has said so, and has nothing left to do that could change it
+	backslash bool // standard_conforming_strings is off
+	width     width
 }
 
-// take gives the global ids that were read since the last call.
-func (l *lexer) take() [][]byte {
-	gids := l.on.gids
-	for _, gid := range l.off.gids {
-		if !containsGID(gids, gid) {
-			gids = append(gids, gid)
-		}
+func newLexer(s settings) *lexer {
+	if s.known {
+		return &lexer{[]reading{{backslash: s.backslash, width: s.width}}}
 	}
-	l.on.gids, l.off.gids = nil, nil
-	return gids
+	l := &lexer{}
+	for w := single; w <= quads; w++ {
+		l.readings = append(l.readings, reading{width: w}, reading{width: w, backslash: true})
+	}
+	return l
 }
 
-func containsGID(gids [][]byte, gid []byte) bool {
-	for _, g := range gids {
-		if bytes.Equal(g, gid) {
+// scan reads more; end says that nothing follows. It says whether there was such a statement so far, in
+// any reading.
+func (l *lexer) scan(text []byte, end bool) bool {
+	for i := range l.readings {
+		l.readings[i].scan(text, end)
+	}
+	return slices.ContainsFunc(l.readings, func(r reading) bool { return r.found > 0 })
+}
+
+// lost says whether some global id is not known for certain: what was found so far is not the same in all
+// readings, or it was written in other than printable ASCII, or with escapes.
+func (l *lexer) lost() bool {
+	first := &l.readings[0]
+	for i := range l.readings {
+		if r := &l.readings[i]; r.odd || r.found != first.found || !bytes.Equal(r.gid, first.gid) || len(r.gids) != len(first.gids) {
 			return true
 		}
 	}
 	return false
 }
 
-// mayPrepare says whether the word occurs at all.
+// take gives the global ids that were read since the last call.
+func (l *lexer) take() [][]byte {
+	gids := l.readings[0].gids
+	for i := range l.readings {
+		l.readings[i].gids = nil
+	}
+	return gids
+}
+
+// mayPrepare says whether the word occurs at all. Whatever the encoding, the server sees ASCII letters only
+// where such were sent.
 func mayPrepare(text []byte) bool {
 	const word = "prepare"
 	for i := 0; i+len(word) <= len(text); i++ {
@@ -51,6 +71,44 @@ func mayPrepare(text []byte) bool {
 		}
 	}
 	return false
+}
+
+// width is how an encoding's characters are told apart, as far as it matters: in most, bytes beyond ASCII
+// are followed by their like.
+type width byte
+
+const (
+	single  width = iota
+	kana          // SJIS, SHIFT_JIS_2004: two bytes, but for half-width kana
+	pairs         // BIG5, GBK, UHC: two bytes
+	triples       // JOHAB: two bytes, three behind 0x8F
+	quads         // GB18030: two bytes, or four if the second is a digit
+)
+
+// widthOf judges a client_encoding by the server's name for it.
+func widthOf(encoding string) width {
+	switch encoding {
+	case "SJIS", "SHIFT_JIS_2004":
+		return kana
+	case "BIG5", "GBK", "UHC":
+		return pairs
+	case "JOHAB":
+		return triples
+	case "GB18030":
+		return quads
+	}
+	return single
+}
+
+// after says how many bytes of the same character follow one.
+func (w width) after(c byte) int {
+	switch {
+	case c < 0x80 || w == single || w == kana && c >= 0xa1 && c <= 0xdf:
+		return 0
+	case w == triples && c == 0x8f:
+		return 2
+	}
+	return 1
 }
 
 const (
@@ -80,17 +138,7 @@ const (
 	inBody      // $tag$…
 )
 
-// mode is how a '…' is written.
-type mode byte
-
-const (
-	plain   mode = iota // no escapes
-	escapes             // E'…', or any with the setting off
-	unicode             // U&'…'
-	dollar              // $tag$…$tag$
-)
-
-// step is how much of PREPARE TRANSACTION 'gid' UESCAPE 'c' has been seen in this statement.
+// step is how much of PREPARE TRANSACTION 'gid' has been seen in this statement.
 type step int8
 
 const (
@@ -99,45 +147,58 @@ const (
 	atPrepare
 	atTransaction
 	atGID
-	atUescape
 )
 
-// reading is the text read with one meaning of the backslash.
+// char is a byte of the text; one that belongs to a character with others is above all ASCII.
+type char uint16
+
+const continued char = 0x100
+
+// reading is the text read with one meaning of the settings.
 type reading struct {
 	backslash bool
-	found     bool
-	lost      bool // a tag was too long to follow
+	width     width
+	found     int  // statements
+	odd       bool // a global id was not written plainly, or a tag was too long to follow
 	gids      [][]byte
 
 	place   spot
 	step    step
-	depth   int // of nested comments
+	skip    int  // bytes of the same character to come
+	four    bool // it has four in all
+	depth   int  // of nested comments
 	word    [12]byte
 	wordLen int
-	tag     []byte // $tag$
-	matched int    // bytes of it that were seen of the end
-	mode    mode
-	joined  byte // a quote has just ended: 1; and a newline was seen since: 2. Then another goes on with it
-	keep    bool // the quote is the gid, or what UESCAPE names
+	tag     []char // $tag$
+	matched int    // of it, that were seen of the end
+	escapes bool   // a backslash in this quote escapes
+	joined  byte   // a quote has just ended: 1; and a newline was seen since: 2. Then another goes on with it
+	keep    bool   // the quote is the gid
 	gid     []byte
-	gidMode mode
-	escape  []byte
 }
 
 func (r *reading) scan(text []byte, end bool) {
-	for _, c := range text {
+	for _, b := range text {
+		c := char(b)
+		if r.skip > 0 {
+			r.skip--
+			if c |= continued; r.width == quads && b >= '0' && b <= '9' && !r.four {
+				r.skip, r.four = 2, true
+			}
+		} else if n := r.width.after(b); n > 0 {
+			r.skip, r.four, c = n, false, c|continued
+		}
 		for !r.next(c) {
 		}
 	}
 	if end {
 		for !r.next(';') {
 		}
-		r.finish()
 	}
 }
 
 // next moves on by one byte; false means that it ended a token and is to be looked at again.
-func (r *reading) next(c byte) bool {
+func (r *reading) next(c char) bool {
 	switch r.place {
 	case inCode:
 		return r.code(c)
@@ -173,7 +234,7 @@ func (r *reading) next(c byte) bool {
 }
 
 // code looks at the first byte of a token.
-func (r *reading) code(c byte) bool {
+func (r *reading) code(c char) bool {
 	switch {
 	case c == '\n' || c == '\r':
 		if r.joined == 1 {
@@ -192,7 +253,7 @@ func (r *reading) code(c byte) bool {
 	r.joined = 0
 	switch {
 	case c == '\'':
-		r.openQuote(plain)
+		r.openQuote(r.backslash)
 	case c == '/':
 		r.place = afterSlash
 	case c == '"':
@@ -220,47 +281,38 @@ func (r *reading) token() {
 	r.step = another
 }
 
-func wordByte(c byte) bool {
+func wordByte(c char) bool {
 	return c == '_' || c == '$' || c >= 0x80 || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
 }
 
-func (r *reading) inWord(c byte) bool {
+func (r *reading) inWord(c char) bool {
 	if wordByte(c) {
 		if r.wordLen < len(r.word) {
+			r.word[r.wordLen] = byte(min(c, 0xff))
 			if c >= 'A' && c <= 'Z' {
-				c |= 0x20
+				r.word[r.wordLen] |= 0x20
 			}
-			r.word[r.wordLen] = c
 		}
 		r.wordLen++
 		return true
 	}
 	r.place = inCode
 	word := string(r.word[:min(r.wordLen, len(r.word))])
-	if r.wordLen == 1 {
-		switch {
-		case c == '\'' && word == "e":
-			r.openQuote(escapes)
-			return true
-		case c == '\'' && (word == "b" || word == "x"):
-			r.token()
-			r.place, r.mode, r.keep = inQuote, plain, false
-			return true
-		case c == '\'' && word == "n":
-			r.openQuote(plain)
-			return true
-		case c == '&' && word == "u":
-			r.place = afterU
-			return true
-		}
-	}
 	switch {
-	case r.step == atStart && word == "prepare" && r.wordLen == len("prepare"):
+	case c == '\'' && (word == "e" || word == "n"):
+		r.openQuote(word == "e" || r.backslash)
+		return true
+	case c == '\'' && (word == "b" || word == "x"):
+		r.token()
+		r.place, r.escapes, r.keep = inQuote, false, false
+		return true
+	case c == '&' && word == "u":
+		r.place = afterU
+		return true
+	case r.step == atStart && word == "prepare":
 		r.step = atPrepare
-	case r.step == atPrepare && word == "transaction" && r.wordLen == len("transaction"):
+	case r.step == atPrepare && word == "transaction":
 		r.step = atTransaction
-	case r.step == atGID && word == "uescape" && r.wordLen == len("uescape"):
-		r.step = atUescape
 	default:
 		r.token()
 	}
@@ -268,7 +320,7 @@ func (r *reading) inWord(c byte) bool {
 }
 
 // second looks at the byte behind one that may begin something longer.
-func (r *reading) second(c byte) bool {
+func (r *reading) second(c char) bool {
 	was := r.place
 	r.place = inCode
 	switch {
@@ -277,7 +329,8 @@ func (r *reading) second(c byte) bool {
 	case was == afterSlash && c == '*':
 		r.place, r.depth = inBlock, 1
 	case was == afterU && c == '\'':
-		r.openQuote(unicode)
+		r.openQuote(false)
+		r.odd = r.odd || r.keep
 	case was == afterU && c == '"':
 		r.token()
 		r.place = inIdent
@@ -289,7 +342,7 @@ func (r *reading) second(c byte) bool {
 	return true
 }
 
-func (r *reading) block(c byte) {
+func (r *reading) block(c char) {
 	switch {
 	case r.place == blockStar && c == '/':
 		r.depth--
@@ -310,36 +363,22 @@ func (r *reading) block(c byte) {
 }
 
 // openQuote begins a string constant.
-func (r *reading) openQuote(m mode) {
+func (r *reading) openQuote(escapes bool) {
 	r.joined = 0
-	r.keep = r.step == atTransaction || r.step == atUescape
-	switch {
-	case r.step == atTransaction:
-		r.found = true
+	r.keep = r.step == atTransaction
+	if r.keep {
+		r.found++
 		r.step = atGID
-		r.gid, r.gidMode = r.gid[:0], m
-		if m == plain && r.backslash {
-			r.gidMode = escapes
-		}
-		r.escape = nil
-	case r.step == atUescape:
-	default:
+		r.gid = r.gid[:0]
+	} else {
 		r.token()
 	}
-	if m == plain && r.backslash {
-		m = escapes
-	}
-	r.mode = m
-	r.place = inQuote
-	if m == dollar {
-		r.place, r.matched = inBody, 0
-	}
+	r.escapes, r.place = escapes, inQuote
 }
 
-func (r *reading) quote(c byte) bool {
+func (r *reading) quote(c char) bool {
 	switch r.place {
 	case quoteEscape:
-		r.collect(c)
 		r.place = inQuote
 	case quoteQuote:
 		if c != '\'' {
@@ -352,8 +391,8 @@ func (r *reading) quote(c byte) bool {
 		switch {
 		case c == '\'':
 			r.place = quoteQuote
-		case c == '\\' && r.mode == escapes:
-			r.collect(c)
+		case c == '\\' && r.escapes:
+			r.odd = r.odd || r.keep
 			r.place = quoteEscape
 		default:
 			r.collect(c)
@@ -362,25 +401,24 @@ func (r *reading) quote(c byte) bool {
 	return true
 }
 
-// collect keeps a byte of the gid, or of what UESCAPE names.
-func (r *reading) collect(c byte) {
+// collect keeps a byte of the gid.
+func (r *reading) collect(c char) {
 	switch {
 	case !r.keep:
-	case r.step == atUescape:
-		if len(r.escape) < 4 {
-			r.escape = append(r.escape, c)
-		}
-	case len(r.gid) < 8*limitGID+2*limitTag: // written with escapes it is longer
-		r.gid = append(r.gid, c)
+	case c < ' ' || c > '~' || len(r.gid) == limitGID-1:
+		r.odd = true
+	default:
+		r.gid = append(r.gid, byte(c))
 	}
 }
 
 // dollar reads the tag of $tag$, or finds that it is none.
-func (r *reading) dollar(c byte) bool {
+func (r *reading) dollar(c char) bool {
 	switch {
 	case c == '$':
 		r.tag = append(r.tag, c)
-		r.openQuote(dollar)
+		r.openQuote(false)
+		r.place, r.matched = inBody, 0
 		return true
 	case c >= '0' && c <= '9' && len(r.tag) == 1:
 		r.token()
@@ -390,7 +428,8 @@ func (r *reading) dollar(c byte) bool {
 		r.tag = append(r.tag, c)
 		return true
 	case wordByte(c): // nobody writes this but to hide something
-		r.found, r.lost = true, true
+		r.found++
+		r.odd = true
 	}
 	r.token()
 	r.place = inCode
@@ -398,8 +437,8 @@ func (r *reading) dollar(c byte) bool {
 }
 
 // body looks for the end of $tag$….
-func (r *reading) body(c byte) {
-	r.collect(c)
+func (r *reading) body(c char) {
+	was := r.matched
 	switch {
 	case c == r.tag[r.matched]:
 		r.matched++
@@ -408,119 +447,29 @@ func (r *reading) body(c byte) {
 	default:
 		r.matched = 0
 	}
+	if r.matched <= was { // what looked like the end belongs to the text
+		for _, t := range r.tag[:was] {
+			r.collect(t)
+		}
+		if r.matched == 0 {
+			r.collect(c)
+		}
+	}
 	if r.matched == len(r.tag) {
 		r.place = inCode
-		if r.keep && len(r.gid) >= len(r.tag) {
-			r.gid = r.gid[:len(r.gid)-len(r.tag)]
-		}
 	}
 }
 
 // finish takes a gid that is complete.
 func (r *reading) finish() {
-	if r.step != atGID && r.step != atUescape {
+	if r.step != atGID {
 		return
 	}
 	r.step = another
-	gid := r.gid
-	switch r.gidMode {
-	case escapes:
-		gid = unescape(gid)
-	case unicode:
-		gid = unescapeUnicode(gid, r.escape)
+	if len(r.gid) == 0 {
+		r.odd = true
+		return
 	}
-	if len(gid) > 0 && len(gid) < limitGID {
-		r.gids = append(r.gids, bytes.Clone(gid))
-	}
-}
-
-// unescape reads the backslashes of E'…'.
-func unescape(s []byte) []byte {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			out = append(out, s[i])
-			continue
-		}
-		i++
-		switch c := s[i]; c {
-		case 'b':
-			out = append(out, '\b')
-		case 'f':
-			out = append(out, '\f')
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case 't':
-			out = append(out, '\t')
-		case 'v':
-			out = append(out, '\v')
-		case '0', '1', '2', '3', '4', '5', '6', '7':
-			v, n := digits(s[i:], 8, 3)
-			out = append(out, byte(v))
-			i += n - 1
-		case 'x', 'u', 'U':
-			v, n := digits(s[i+1:], 16, map[byte]int{'x': 2, 'u': 4, 'U': 8}[c])
-			switch {
-			case n == 0:
-				out = append(out, c)
-			case c == 'x':
-				out = append(out, byte(v))
-			default:
-				out = utf8.AppendRune(out, rune(v))
-			}
-			i += n
-		default:
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// unescapeUnicode reads the \XXXX and \+XXXXXX of U&'…'.
-func unescapeUnicode(s, escape []byte) []byte {
-	esc := byte('\\')
-	if len(escape) == 1 {
-		esc = escape[0]
-	}
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != esc || i+1 == len(s) {
-			out = append(out, s[i])
-			continue
-		}
-		rest, skip, most := s[i+1:], 0, 4
-		if rest[0] == esc {
-			out = append(out, esc)
-			i++
-			continue
-		}
-		if rest[0] == '+' {
-			rest, skip, most = rest[1:], 1, 6
-		}
-		v, n := digits(rest, 16, most)
-		out = utf8.AppendRune(out, rune(v))
-		i += skip + n
-	}
-	return out
-}
-
-// digits reads up to most digits.
-func digits(s []byte, base, most int) (v uint32, n int) {
-	for n < most && n < len(s) {
-		d := -1
-		switch c := s[n]; {
-		case c >= '0' && c <= '9':
-			d = int(c - '0')
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			d = int(c|0x20-'a') + 10
-		}
-		if d < 0 || d >= base {
-			break
-		}
-		v = v*uint32(base) + uint32(d)
-		n++
-	}
-	return v, n
+	r.gids = append(r.gids, bytes.Clone(r.gid))
+	r.gid = r.gid[:0]
 }

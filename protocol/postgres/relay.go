@@ -115,6 +115,9 @@ func (l *link) join(ctx context.Context) error {
 		return err
 	}
 	l.pipe = relay.New(c.conn, up.conn, fromClient, fromServer, &c.front.buffers, l.obs)
+	l.obs.settings = settings{
+		known: true, backslash: up.params["standard_conforming_strings"] != "on", width: widthOf(up.params["client_encoding"]),
+	}
 	c.reader, up.reader, up.params = frameReader{}, frameReader{}, nil
 	return nil
 }

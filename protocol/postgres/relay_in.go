@@ -193,6 +193,7 @@ func (o *observer) answer(typ byte, body []byte, pos, total int) error {
 		o.notification(body)
 		return nil
 	case msgParameterStatus:
+		o.setting(body)
 		return nil
 	case msgReadyForQuery:
 		o.ready(body)
@@ -260,6 +261,18 @@ func (o *observer) settle(typ byte, head *entry, body []byte) {
 		return
 	}
 	o.queue.pop()
+}
+
+// setting notes what SQL is read by. The server tells before it is ready for the next request.
+func (o *observer) setting(body []byte) {
+	name, rest, _ := cstring(body)
+	value, _, _ := cstring(rest)
+	switch string(name) {
+	case "standard_conforming_strings":
+		o.settings.backslash = string(value) != "on"
+	case "client_encoding":
+		o.settings.width = widthOf(string(value))
+	}
 }
 
 // describe takes more types of the described statement's parameters: the server's word goes over Parse's.
@@ -347,6 +360,7 @@ func (o *observer) ready(body []byte) {
 			o.queue.pop()
 		}
 	}
+	o.settings.known = o.queue.n == 0
 	if tx == recorder.TxIdle && o.queue.n == 0 && (len(o.names.portals) > 0 || o.names.portal.bind > 0) {
 		o.names.forgetPortals()
 	}

@@ -46,6 +46,7 @@ type observer struct {
 	skipping bool   // the server skips to the next Sync, which has not been seen yet
 	copyOpen bool   // the server takes copy data; its end has not been seen yet
 	bye      bool   // the client said goodbye
+	settings settings
 	gids     []string
 	oids     map[uint32]string // names of the form oid:N that were made
 

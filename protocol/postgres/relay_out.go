@@ -85,6 +85,7 @@ func (o *observer) shortOut(typ byte, body []byte) error {
 
 // ask notes that the server has a request more to answer.
 func (o *observer) ask(kind byte) *entry {
+	o.settings.known = false
 	e := o.queue.push()
 	e.kind, e.at = kind, o.out.now
 	return e
