@@ -160,7 +160,7 @@ func durationWords(d time.Duration) string {
 // is that cut's, so this waits for it first.
 func (s *Server) kill(ctx context.Context, t *tenure, held context.Context, link protocol.Link, st *story) {
 	if held.Err() != nil {
-		t.awaitCut(endTimeout)
+		t.awaitCut(held, endTimeout)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
@@ -264,9 +265,11 @@ func (t *tenure) isOver() error {
 	return nil
 }
 
-// awaitCut waits for the end of the grant to have terminated every backend, if the grant is ending.
-func (t *tenure) awaitCut(most time.Duration) {
-	if t.held.Err() == nil {
+// awaitCut waits for the end of the grant to have terminated every backend; a session that ended because
+// the node stops has nothing to wait for. The tenure may hear of the end a moment after the session.
+func (t *tenure) awaitCut(held context.Context, most time.Duration) {
+	var why *protocol.Refusal
+	if errors.As(context.Cause(held), &why) && why.Code == recorder.EndDrained {
 		return
 	}
 	select {
