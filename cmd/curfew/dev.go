@@ -93,11 +93,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 		stop(err)
 		identities <- err
 	}()
-	ca, err := os.ReadFile(d.path("tls.crt"))
-	if err != nil {
-		return err
-	}
-	err = a.serve(ctx, d.path("curfew.yaml"), serveOptions{log: log, step: crashStep(a.env), ca: string(ca), began: d.began(a, f)})
+	err = a.serve(ctx, d.path("curfew.yaml"), serveOptions{log: log, step: crashStep(a.env), began: d.began(a, f)})
 	stop(nil)
 	return errors.Join(err, <-identities)
 }

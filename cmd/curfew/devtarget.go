@@ -128,7 +128,7 @@ func (d *devHome) write() error {
 	}
 	var y strings.Builder
 	fmt.Fprintf(&y, "# Written by curfew dev at every start.\nnode: dev\ndata: data\napi: {listen: %q, url: %q}\n", d.API, "http://"+d.API)
-	fmt.Fprintf(&y, "listeners:\n  - {engine: postgres, listen: %q, tls: {cert: tls.crt, key: tls.key}}\n", d.Listen)
+	fmt.Fprintf(&y, "listeners:\n  - {engine: postgres, listen: %q, tls: {cert: tls.crt, key: tls.key, ca: tls.crt}}\n", d.Listen)
 	fmt.Fprintf(&y, "issuers:\n  - {url: %q, client_id: curfew-cli}\npolicy: policy.yaml\nrefresh: 1m\n", "http://"+d.Issuer)
 	y.WriteString("anchors:\n  - {file: anchors}\ntargets:\n")
 	for _, name := range slices.Sorted(maps.Keys(d.Targets)) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -61,7 +62,11 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	if err := h.guardTargets(ctx, o.step); err != nil {
 		return nil, err
 	}
-	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: h.targetInfo(o.ca),
+	targets, err := h.targetInfo()
+	if err != nil {
+		return nil, err
+	}
+	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: targets,
 		Enrol: func(target, password string) ([]byte, error) { return h.engines[target].Enrol(password) }})
 	if err != nil {
 		return nil, err
@@ -145,7 +150,7 @@ func (h *house) openLogins(ctx context.Context) error {
 }
 
 // targetInfo is what clients are told: where a target's engine is served, never where the target is.
-func (h *house) targetInfo(ca string) map[string]control.TargetInfo {
+func (h *house) targetInfo() (map[string]control.TargetInfo, error) {
 	all := map[string]control.TargetInfo{}
 	for name, t := range h.cfg.Targets {
 		for _, l := range h.cfg.Listeners {
@@ -156,13 +161,20 @@ func (h *house) targetInfo(ca string) map[string]control.TargetInfo {
 			info := control.TargetInfo{Engine: t.Engine, Host: host, Database: databaseOf(t.URL), SSLMode: "disable"}
 			info.Port, _ = strconv.Atoi(port)
 			if l.TLS != nil {
-				info.SSLMode, info.CA = "verify-full", ca
+				info.SSLMode = "verify-full"
+			}
+			if l.TLS != nil && l.TLS.CA != "" {
+				ca, err := os.ReadFile(l.TLS.CA)
+				if err != nil {
+					return nil, fmt.Errorf("CA of the listener %s: %w", l.Listen, err)
+				}
+				info.CA = string(ca)
 			}
 			all[name] = info
 			break
 		}
 	}
-	return all
+	return all, nil
 }
 
 func databaseOf(raw string) string {

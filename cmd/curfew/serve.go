@@ -47,7 +47,6 @@ type serveOptions struct {
 	log   *slog.Logger
 	step  func(string) error
 	began func(h *house) // told when everything listens
-	ca    string         // PEM of the CA that clients of the listeners need
 }
 
 // How often what is done regularly is done.

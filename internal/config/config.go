@@ -45,6 +45,7 @@ type API struct {
 type TLS struct {
 	Cert string `yaml:"cert,path,required"`
 	Key  string `yaml:"key,path,required"`
+	CA   string `yaml:"ca,path"` // PEM that clients verify Cert by, where their own CAs would not; handed out with credentials
 }
 
 // Listener is where database clients connect.
