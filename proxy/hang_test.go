@@ -40,3 +40,46 @@ func TestHungProvisionIsGivenUp(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// A disk that hangs while a recording is begun keeps no client waiting, and the recording that comes of
+// it after all is closed, on the ledger.
+func TestHungDiskRefusesTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		disk := make(chan struct{})
+		w.hang["create"] = disk
+		began := time.Now()
+		run(serverFor(w), w)
+		if waited := time.Since(began); waited > 2*endTimeout {
+			t.Errorf("the client waited %s", waited)
+		}
+		if got := w.happened(); got != "find hold hold release hangup" {
+			t.Error(got)
+		}
+		close(disk)
+		time.Sleep(time.Minute)
+		if got := w.happened(); !strings.HasSuffix(got, "hangup create seal opened sealed") {
+			t.Error(got)
+		}
+		w.end(draining())
+		time.Sleep(time.Minute)
+	})
+}
+
+// What keeps a recording from being sealed, or the seal from the ledger, is over some day: that must not
+// take a restart.
+func TestSealIsRetried(t *testing.T) {
+	for _, step := range []string{"seal", "sealed"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.fail[step] = 3
+			run(serverFor(w), w)
+			time.Sleep(10 * time.Minute)
+			if got := w.happened(); !strings.HasSuffix(got, "seal sealed") || strings.Count(got, step+"!") != 3 {
+				t.Errorf("%s: %s", step, got)
+			}
+			w.end(draining())
+			time.Sleep(time.Minute)
+		})
+	}
+}

@@ -219,7 +219,7 @@ func TestEveryStepFailsOnce(t *testing.T) {
 		{"find", "find! hangup"},
 		{"hold", "find hold! hangup"},
 		{"create", "find hold hold create! release hangup"},
-		{"opened", "find hold hold create opened! seal sealed release hangup"},
+		{"opened", "find hold hold create opened! seal opened sealed release hangup"},
 		{"intend", "find hold hold create opened intend! seal sealed release hangup"},
 		{"provision", "find hold hold create opened intend provision! seal sealed release hangup"},
 		{"attach", "find hold hold create opened intend provision attach! seal sealed release hangup"},

@@ -33,9 +33,10 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 
 // story is what there is to tell about a session when it is over.
 type story struct {
-	header recorder.Header
-	end    recorder.End
-	sealed recorder.Sealed
+	header   recorder.Header
+	unopened bool // it is not known to be on the ledger
+	end      recorder.End
+	sealed   recorder.Sealed
 }
 
 // session is the life of a session, top to bottom. Each step's undo is deferred where the step
@@ -110,25 +111,62 @@ func (s *Server) header(grant policy.Grant, login protocol.Login, account string
 
 // open opens the recording and puts the session on the ledger: no disk, no session.
 func (s *Server) open(ctx context.Context, h recorder.Header) (Recording, error) {
-	recording, err := s.cfg.Recordings.Create(h)
+	recording, err := s.create(ctx, h)
 	if err != nil {
 		return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err,
 			Public: "the session can't be recorded at the moment, so it is refused; try again later or tell your Curfew administrator"}
 	}
-	if err := s.cfg.Step.Do("session.recording"); err != nil {
-		return nil, err
+	try, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	err = s.cfg.Step.Do("session.recording")
+	if err == nil {
+		err = s.cfg.Sessions.Opened(try, opened(h, recording))
 	}
-	err = s.cfg.Sessions.Opened(ctx, ledger.SessionOpened{Session: h.Session, Grant: h.Grant, Target: h.Target,
-		Account: h.Account, Node: h.Node, Client: h.Client, Header: recording.HeaderHash()})
 	if err == nil {
 		err = s.cfg.Step.Do("session.opened")
 	}
 	if err != nil {
-		s.seal(ctx, recording, &story{header: h, end: recorder.End{Code: recorder.EndFailed, Reason: "the session could not be put on the ledger"}})
+		s.seal(ctx, recording, &story{header: h, unopened: true,
+			end: recorder.End{Code: recorder.EndFailed, Reason: "the session could not be put on the ledger"}})
 		return nil, &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err,
 			Public: "the session can't be put on the ledger at the moment, so it is refused; try again later or tell your Curfew administrator"}
 	}
 	return recording, nil
+}
+
+// create begins the recording, for which a disk that hangs does not keep the client waiting: what comes
+// of it later is closed.
+func (s *Server) create(ctx context.Context, h recorder.Header) (Recording, error) {
+	type created struct {
+		recording Recording
+		err       error
+	}
+	done := make(chan created)
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	go func() {
+		defer cancel()
+		r, err := s.cfg.Recordings.Create(h)
+		select {
+		case done <- created{r, err}:
+			return
+		case <-late.Done():
+		}
+		if err == nil {
+			s.seal(ctx, r, &story{header: h, unopened: true,
+				end: recorder.End{Code: recorder.EndFailed, Reason: "the recording was not begun in time"}})
+		}
+	}()
+	select {
+	case c := <-done:
+		return c.recording, c.err
+	case <-late.Done():
+		return nil, errors.New("the recording is not begun: the disk hangs")
+	}
+}
+
+func opened(h recorder.Header, r Recording) ledger.SessionOpened {
+	return ledger.SessionOpened{Session: h.Session, Grant: h.Grant, Target: h.Target,
+		Account: h.Account, Node: h.Node, Client: h.Client, Header: r.HeaderHash()}
 }
 
 // warn shows the client a notice a while before the grant ends, and returns what stops that.
@@ -190,28 +228,54 @@ func closing(end recorder.End, held context.Context, err error) recorder.End {
 	return end
 }
 
-// seal closes the recording and puts that on the ledger. A disk that hangs does not hold up what comes
-// after: the sealing goes on by itself, and what it can't finish is healed at the next start.
+// seal closes the recording and puts that on the ledger. A disk that hangs or fails does not hold up what
+// comes after: the sealing goes on by itself until it is done or the node stops, and what it can't finish
+// is healed at the next start.
 func (s *Server) seal(ctx context.Context, recording Recording, st *story) {
 	ctx = context.WithoutCancel(ctx)
-	done := make(chan recorder.Sealed, 1)
-	end := st.end
+	first := make(chan recorder.Sealed, 1)
+	left := *st
 	go func() {
-		sealed, err := recording.Seal(end)
-		if err == nil {
-			err = s.cfg.Step.Do("session.sealed")
+		for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+			sealed, err := s.trySeal(ctx, recording, left)
+			select {
+			case first <- sealed:
+			default: // nobody waits for a later try
+			}
+			if err == nil {
+				return
+			}
+			s.cfg.Log.Error("seal recording; it is tried again", "session", left.header.Session, "error", err)
+			select {
+			case <-time.After(wait):
+			case <-s.tenures.stop:
+				return
+			}
 		}
-		if err == nil {
-			err = s.cfg.Sessions.Sealed(ctx, ledger.SessionSealed{Grant: st.header.Grant, Target: st.header.Target, Sealed: sealed})
-		}
-		if err != nil {
-			s.cfg.Log.Error("seal recording; it is healed at the next start", "session", st.header.Session, "error", err)
-		}
-		done <- sealed
 	}()
 	select {
-	case st.sealed = <-done:
+	case st.sealed = <-first:
 	case <-time.After(endTimeout):
 		s.cfg.Log.Error("sealing hangs", "session", st.header.Session)
 	}
+}
+
+// trySeal does it once; each of its steps bears to be repeated.
+func (s *Server) trySeal(ctx context.Context, recording Recording, st story) (recorder.Sealed, error) {
+	sealed, err := recording.Seal(st.end)
+	if err == nil {
+		err = s.cfg.Step.Do("session.sealed")
+	}
+	if err != nil {
+		return sealed, err
+	}
+	var unopened error
+	if st.unopened { // or it is there after all, and this is refused
+		unopened = s.cfg.Sessions.Opened(ctx, opened(st.header, recording))
+	}
+	err = s.cfg.Sessions.Sealed(ctx, ledger.SessionSealed{Grant: st.header.Grant, Target: st.header.Target, Sealed: sealed})
+	if err != nil {
+		err = errors.Join(err, unopened)
+	}
+	return sealed, err
 }
