@@ -23,6 +23,9 @@ const (
 	openingMost = dialTimeout
 	// lingerMost is how long a backend may outlive its session, which said goodbye.
 	lingerMost = 10 * time.Second
+	// expelMost bounds one foreign backend's termination: one that won't die must not keep the others from
+	// being looked at, nor the account from being cut.
+	expelMost = 2 * time.Second
 )
 
 // backend names one server process for as long as it lives.
@@ -165,9 +168,11 @@ func (a *account) unknown(there []seen, before map[uint32]bool) []seen {
 	})
 }
 
-// expel terminates one foreign backend.
+// expel terminates one foreign backend, or gives up for now.
 func (a *account) expel(ctx context.Context, s seen) (protocol.Foreign, error) {
 	f := protocol.Foreign{Account: a.spec.Name, Backend: strconv.FormatUint(uint64(s.pid), 10), Address: s.address}
+	ctx, cancel := context.WithTimeout(ctx, expelMost)
+	defer cancel()
 	if err := take(ctx, a.killing); err != nil {
 		return f, err
 	}
