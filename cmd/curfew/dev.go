@@ -133,6 +133,9 @@ func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
 	if err := d.certificate(); err != nil {
 		return nil, err
 	}
+	if err := d.free(); err != nil {
+		return nil, err
+	}
 	for _, t := range f.targets {
 		name, url, ok := strings.Cut(t, "=")
 		if !ok || name == "" || url == "" {
@@ -180,6 +183,19 @@ func (d *devHome) addresses(f devFlags) error {
 			return problem(exitUsage, "usage", fmt.Sprintf("curfew dev does not listen on %s: its identities are for this machine only", addr),
 				"use an address like 127.0.0.1:7433; to serve others, write a configuration and use curfew serve")
 		}
+	}
+	return nil
+}
+
+// free finds out, before anything is changed, whether the addresses can be listened on.
+func (d *devHome) free() error {
+	for _, addr := range []string{d.API, d.Listen, d.Issuer} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return problem(exitFailed, "failed", fmt.Sprintf("%s can't be listened on: %v", addr, err),
+				"stop what listens there (another curfew dev?), or choose others: curfew dev --api 127.0.0.1:7533 --listen 127.0.0.1:6533")
+		}
+		l.Close()
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		env: os.Getenv, now: time.Now,
+		env: os.Getenv, now: time.Now, inspect: inspectHouse,
 	}
 	status := a.run(ctx, os.Args[1:])
 	stop()
