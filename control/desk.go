@@ -68,6 +68,7 @@ type Desk struct {
 	open    map[string]policy.Request // open requests
 	changed chan struct{}             // closed and replaced when a request has ended
 	stale   bool                      // a transaction failed: memory may lag behind the store
+	written time.Time                 // when Run last wrote to the store
 }
 
 // New reads what is live from the store, puts the policy on the ledger if it is not the one that was in

@@ -63,13 +63,27 @@ type disk struct {
 
 var errDisk = errors.New("no space left on device")
 
-func (d *disk) Update(ctx context.Context, fn func(*store.Tx) error) error {
+func (d *disk) broken(ctx context.Context) error {
 	switch {
 	case d.stuck.Load():
 		<-ctx.Done()
 		return ctx.Err()
 	case d.full.Load():
 		return errDisk
+	}
+	return nil
+}
+
+func (d *disk) Tick(ctx context.Context) error {
+	if err := d.broken(ctx); err != nil {
+		return err
+	}
+	return d.Store.Tick(ctx)
+}
+
+func (d *disk) Update(ctx context.Context, fn func(*store.Tx) error) error {
+	if err := d.broken(ctx); err != nil {
+		return err
 	}
 	err := d.Store.Update(ctx, fn)
 	if err == nil && d.lying.Load() {

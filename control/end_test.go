@@ -257,3 +257,30 @@ func TestRestart(t *testing.T) {
 		}
 	})
 }
+
+// A store that can't be written is one that Curfew is not ready with, until it can be again.
+func TestErrSaysWhetherTheStoreCanBeWritten(t *testing.T) {
+	for name, broken := range map[string]func(*disk, bool){
+		"full":  func(d *disk, on bool) { d.full.Store(on) },
+		"stuck": func(d *disk, on bool) { d.stuck.Store(on) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, w *world) {
+				time.Sleep(time.Minute)
+				if err := w.Err(); err != nil {
+					t.Errorf("while it can be written: %v", err)
+				}
+				broken(w.disk, true)
+				time.Sleep(writable + 2*time.Second)
+				if w.Err() == nil {
+					t.Error("while it can't be written: ready")
+				}
+				broken(w.disk, false)
+				time.Sleep(2*patience + 2*time.Second)
+				if err := w.Err(); err != nil {
+					t.Errorf("when it can be written again: %v", err)
+				}
+			})
+		})
+	}
+}

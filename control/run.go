@@ -3,12 +3,40 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/store"
 )
+
+// writable is how old the last good pass of Run may be before the store counts as one that can't be written.
+const writable = 5 * time.Second
+
+// Err is nil while the store can be written, as far as Run has seen: it writes each second. A store that
+// hangs is as bad as one that fails.
+func (d *Desk) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if since := time.Since(d.written); since > writable {
+		return fmt.Errorf("the store was last written %s ago", since.Round(time.Second))
+	}
+	return nil
+}
+
+// tick keeps the store's mark of time.
+func (d *Desk) tick(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return d.store.Tick(ctx)
+}
+
+func (d *Desk) wrote() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.written = time.Now()
+}
 
 // Run keeps the desk's time until ctx ends: it compares the clocks each second, lapses requests, writes
 // the ends that wait to be written, and keeps the store's mark of time. Grants end on time without it by
@@ -22,6 +50,7 @@ func (d *Desk) Run(ctx context.Context) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	failing := false
+	d.wrote()
 	for {
 		tick := false
 		select {
@@ -34,7 +63,10 @@ func (d *Desk) Run(ctx context.Context) error {
 		}
 		err := d.writeEnds(ctx)
 		if tick {
-			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.store.Tick(ctx))
+			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.tick(ctx))
+		}
+		if err == nil && tick {
+			d.wrote()
 		}
 		switch {
 		case err != nil && !failing && ctx.Err() == nil:

@@ -195,7 +195,7 @@ func engineOf(cfg *config.Config) map[string]string {
 
 // ready says what Curfew lacks to do its work, or nil.
 func (h *house) ready(ctx context.Context) error {
-	return errors.Join(h.library.Err(), h.store.View(ctx, func(*store.Tx) error { return nil }))
+	return errors.Join(h.library.Err(), h.desk.Err(), h.store.View(ctx, func(*store.Tx) error { return nil }))
 }
 
 // heal brings to an end what a crash left of recordings, before anybody is let in.
