@@ -195,6 +195,11 @@ func (s *Store) Foreign(ctx context.Context, f ledger.AccountForeign) error {
 	return s.append(ctx, ledger.TypeAccountForeign, f)
 }
 
+// Degraded writes that recordings can't be kept.
+func (s *Store) Degraded(ctx context.Context, d ledger.RecorderDegraded) error {
+	return s.append(ctx, ledger.TypeRecorderDegraded, d)
+}
+
 // LiveIntents gives all accounts that may exist, for the sweep.
 func (s *Store) LiveIntents(ctx context.Context) (all []Intent, err error) {
 	err = s.View(ctx, func(tx *Tx) error {

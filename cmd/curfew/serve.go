@@ -52,6 +52,7 @@ type serveOptions struct {
 // How often what is done regularly is done.
 const (
 	keepEvery  = 10 * time.Second // open recordings on the ledger, checkpoints to the anchors
+	askEvery   = time.Second      // whether recordings can be kept
 	apiTimeout = 10 * time.Second // the API's last answers, when it stops
 )
 
@@ -98,6 +99,7 @@ func (h *house) run(ctx context.Context, listeners []proxy.Listener, apiListener
 	part(&back, "desk", lasting, h.desk.Run)
 	part(&back, "watch", lasting, func(ctx context.Context) error { h.proxy.Tend(ctx); return nil })
 	part(&back, "keep", lasting, h.keep)
+	part(&back, "recorder", lasting, h.watchRecorder)
 	part(&back, "logins", lasting, h.logins.Run)
 	part(&front, "reload", ctx, h.reloadOnHangup)
 	part(&front, "api", ctx, func(ctx context.Context) error { return h.serveAPI(ctx, apiListener) })
@@ -204,6 +206,38 @@ func (h *house) record(ctx context.Context) {
 			h.log.Error("ALERT anchor not written", "file", anchor.File, "error", err)
 		}
 	}
+}
+
+// watchRecorder puts it on the ledger when recordings can't be kept: new sessions are refused then, and
+// running ones stop. It is apart from keep, because a disk that hangs must not hold up the anchors.
+func (h *house) watchRecorder(ctx context.Context) error {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	degraded := false
+	for {
+		select {
+		case <-tick.C:
+			degraded = h.recorderDegraded(ctx, degraded)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// recorderDegraded reports whether recordings can't be kept and that is on the ledger.
+func (h *house) recorderDegraded(ctx context.Context, before bool) bool {
+	err := h.library.Err()
+	switch {
+	case err == nil && before:
+		h.log.Info("recordings can be kept again")
+	case err != nil && !before:
+		h.log.Error("ALERT recordings can't be kept; new sessions are refused", "error", err)
+		if failed := h.store.Degraded(ctx, ledger.RecorderDegraded{Node: h.cfg.Node, Error: err.Error()}); failed != nil {
+			h.log.Error("alert not on the ledger; it is tried again", "error", failed)
+			return false
+		}
+	}
+	return err != nil
 }
 
 // reloadOnHangup reads the policy and the certificates again on SIGHUP.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/ledger"
+)
+
+// Recordings that can't be kept are an alert on the ledger, once for each time, and Curfew is not ready
+// until they can be, which takes no restart.
+func TestRecorderDegraded(t *testing.T) {
+	h := &house{cfg: &config.Config{Node: "n", Data: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
+	if err := h.openStores(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	begin := func(session string) error {
+		w, err := h.library.Create(recorder.Header{Session: session, Grant: "g1", Target: "orders"})
+		if err == nil {
+			_, err = w.Seal(recorder.End{Code: recorder.EndClient})
+		}
+		return err
+	}
+	entries := func() (n int) {
+		err := h.store.Entries(t.Context(), 0, func(line []byte) error {
+			n += bytes.Count(line, []byte(ledger.TypeRecorderDegraded))
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	if h.recorderDegraded(t.Context(), false) || entries() != 0 {
+		t.Error("degraded without a reason")
+	}
+	for n := 1; n <= 2; n++ {
+		open := filepath.Join(h.cfg.Data, "recordings", "open")
+		if err := os.Rename(open, open+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		if begin("s1") == nil {
+			t.Fatal("a recording without a place")
+		}
+		was := h.recorderDegraded(t.Context(), false)
+		if !was || !h.recorderDegraded(t.Context(), was) || entries() != n {
+			t.Errorf("time %d: %d entries", n, entries())
+		}
+		if err := os.Rename(open+".gone", open); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for h.recorderDegraded(t.Context(), true) {
+			if time.Now().After(deadline) {
+				t.Fatal("the disk is back, and nobody noticed")
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	if err := begin("s2"); err != nil {
+		t.Error(err)
+	}
+}
