@@ -360,7 +360,7 @@ func (o *observer) ready(body []byte) {
 			o.queue.pop()
 		}
 	}
-	o.settings.known = o.queue.n == 0
+	o.settings.known = o.queue.head() == nil
 	if tx == recorder.TxIdle && o.queue.n == 0 && (len(o.names.portals) > 0 || o.names.portal.bind > 0) {
 		o.names.forgetPortals()
 	}
