@@ -129,3 +129,20 @@ func TestSweepTakesUpNothingTwice(t *testing.T) {
 		}
 	})
 }
+
+// A grant whose receipt is begun has ended, even if Curfew died before it could write the end: it does
+// not come back to life.
+func TestWhatWasCutStaysCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.intents = []Intent{intent()}
+		w.intents[0].Cut = true
+		if err := serverFor(w).Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got, want := w.happened(), "end:revoked recall cut clean receipt.clean"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}

@@ -40,6 +40,10 @@ func (s *Server) Resume(ctx context.Context) error {
 // tried once.
 func (s *Server) takeUp(ctx context.Context, in Intent, adoptions *sync.WaitGroup) {
 	grant, err := s.cfg.Grants.Recall(ctx, in.Grant)
+	if err == nil && in.Cut && grant.Ended.IsZero() {
+		// Its end was decided, and its account cut off, and then Curfew died before the end was written.
+		err = s.cfg.Grants.End(ctx, in.Grant, recorder.EndRevoked, "it had ended already when Curfew was stopped")
+	}
 	if err == nil {
 		err = s.tenures.resume(ctx, grant, in, adoptions)
 	}
