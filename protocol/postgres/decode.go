@@ -174,9 +174,9 @@ func (o *observer) textEvent(text []byte, end bool) {
 		m.lex = newLexer(o.settings)
 	}
 	found := m.lex.scan(text, end)
-	if found && !o.prepare && !m.blocked {
+	if found && !m.blocked && (!o.prepare || m.lex.lost()) {
 		m.blocked = true
-		o.out.events = append(o.out.events, recorder.Event{Type: recorder.TypeBlocked, Of: m.id, Reason: sentencePrepare})
+		o.out.events = append(o.out.events, recorder.Event{Type: recorder.TypeBlocked, Of: m.id, Reason: o.refusal()})
 	}
 	if m.blocked {
 		return

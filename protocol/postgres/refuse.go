@@ -22,6 +22,7 @@ const (
 	internalError     = "internal error"
 	sentenceRecord    = "what you do can't be recorded at the moment, so the session was ended; try again later or tell your Curfew administrator"
 	sentencePrepare   = "PREPARE TRANSACTION is not allowed by your access level: what it leaves would outlive your grant; commit or roll back in the session"
+	sentenceGID       = "this PREPARE TRANSACTION could not be rolled back for certain when your grant ends; write its global id in plain ASCII without escapes, in a statement of its own"
 	sentenceViolation = "protocol violation: "
 )
 
@@ -50,6 +51,14 @@ func public(why error) (state, text string) {
 		}
 	}
 	return stateInternal, internalError
+}
+
+// refusal is what a client reads whose PREPARE TRANSACTION the server was not sent.
+func (o *observer) refusal() string {
+	if o.prepare {
+		return sentenceGID
+	}
+	return sentencePrepare
 }
 
 // stateOf gives a Refusal's SQLSTATE.

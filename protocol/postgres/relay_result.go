@@ -122,8 +122,8 @@ func (o *observer) failure(body []byte, pos, total int) {
 	}
 	code, message := r.code, r.message
 	if head.ours && string(code) == stateProtocol && !r.fatal() {
-		code, message = []byte(stateForbidden), []byte(sentencePrepare)
-		o.replace(pos, total, appendError(nil, "ERROR", stateForbidden, sentencePrepare))
+		code, message = []byte(stateForbidden), []byte(o.refusal())
+		o.replace(pos, total, appendError(nil, "ERROR", stateForbidden, o.refusal()))
 	}
 	o.endTransfer(head, nil)
 	of := head.id
