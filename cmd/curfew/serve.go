@@ -53,6 +53,7 @@ type serveOptions struct {
 const (
 	keepEvery  = 10 * time.Second // open recordings on the ledger, checkpoints to the anchors
 	askEvery   = time.Second      // whether recordings can be kept
+	askAgain   = 1500 * time.Millisecond
 	apiTimeout = 10 * time.Second // the API's last answers, when it stops
 )
 
@@ -224,9 +225,18 @@ func (h *house) watchRecorder(ctx context.Context) error {
 	}
 }
 
-// recorderDegraded reports whether recordings can't be kept and that is on the ledger.
+// recorderDegraded reports whether recordings can't be kept and that is on the ledger. One failure is not
+// enough, for it may have been one file's: the disk is asked before anybody is alarmed.
 func (h *house) recorderDegraded(ctx context.Context, before bool) bool {
 	err := h.library.Err()
+	if err != nil && !before {
+		select {
+		case <-time.After(askAgain):
+			err = h.library.Err()
+		case <-ctx.Done():
+			return false
+		}
+	}
 	switch {
 	case err == nil && before:
 		h.log.Info("recordings can be kept again")

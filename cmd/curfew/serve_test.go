@@ -64,6 +64,13 @@ func TestRecorderDegraded(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
+	inTheWay := filepath.Join(h.cfg.Data, "recordings", "open", "s3.jsonl")
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if begin("s3") == nil || h.library.Err() == nil || h.recorderDegraded(t.Context(), false) || entries() != 2 {
+		t.Error("one recording's trouble is not the disk's")
+	}
 	if err := begin("s2"); err != nil {
 		t.Error(err)
 	}
