@@ -136,6 +136,7 @@ const (
 	quoteQuote  // ' in it: the end, or the first of two
 	inIdent     // "…
 	inBody      // $tag$…
+	inDoubt     // behind a tag that can't be followed
 )
 
 // step is how much of PREPARE TRANSACTION 'gid' has been seen in this statement.
@@ -170,7 +171,7 @@ type reading struct {
 	word    [12]byte
 	wordLen int
 	tag     []char // $tag$
-	matched int    // of it, that were seen of the end
+	matched int    // of it, that were seen of the end; in doubt, of the word prepare
 	escapes bool   // a backslash in this quote escapes
 	joined  byte   // a quote has just ended: 1; and a newline was seen since: 2. Then another goes on with it
 	keep    bool   // the quote is the gid
@@ -227,6 +228,8 @@ func (r *reading) next(c char) bool {
 		}
 	case inBody:
 		r.body(c)
+	case inDoubt:
+		r.doubt(c)
 	default:
 		return r.quote(c)
 	}
@@ -415,6 +418,14 @@ func (r *reading) collect(c char) {
 // dollar reads the tag of $tag$, or finds that it is none.
 func (r *reading) dollar(c char) bool {
 	switch {
+	case c == '$' && slices.Max(r.tag) >= 0x80: // the server compares characters, and some can be written in two ways
+		if r.step == atTransaction {
+			r.found++
+			r.odd = true
+		}
+		r.token()
+		r.place, r.matched = inDoubt, 0
+		return true
 	case c == '$':
 		r.tag = append(r.tag, c)
 		r.openQuote(false)
@@ -457,6 +468,28 @@ func (r *reading) body(c char) {
 	}
 	if r.matched == len(r.tag) {
 		r.place = inCode
+	}
+}
+
+// doubt looks for the word prepare in what may be code or not.
+func (r *reading) doubt(c char) {
+	const word = "prepare"
+	if c < 0x80 {
+		c |= 0x20
+	}
+	switch {
+	case c == char(word[r.matched]):
+		r.matched++
+	case c == 'r' && r.matched == len("prep"):
+		r.matched = len("pr")
+	case c == 'p':
+		r.matched = 1
+	default:
+		r.matched = 0
+	}
+	if r.matched == len(word) {
+		r.found++
+		r.odd, r.matched = true, 0
 	}
 }
 

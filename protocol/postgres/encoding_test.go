@@ -69,6 +69,26 @@ func TestPrepareHiddenInEncodings(t *testing.T) {
 		}
 		query("ROLLBACK")
 	}
+	// Some characters can be written in two ways, and are one to the server.
+	sent++
+	query("BEGIN")
+	if said := query("SELECT $\xfa\x5c$ x $\xed\x40$; PREPARE TRANSACTION 'hidden'"); !strings.HasPrefix(said, stateForbidden) {
+		t.Errorf("a tag in two spellings: the server was asked and said %q", said)
+	}
+	query("ROLLBACK")
+	// The server tells of a setting when it is ready for the next request, which is behind the Sync.
+	query("SET client_encoding TO UTF8")
+	sent++
+	f.send(&pgproto3.Parse{Query: "SET client_encoding TO SJIS"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{})
+	f.until('C')
+	query("BEGIN")
+	query("SET client_encoding TO UTF8")
+	f.send(&pgproto3.Parse{Query: "SET client_encoding TO SJIS"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{})
+	f.until('C')
+	if said := query("SELECT E'\x83\x5c'; PREPARE TRANSACTION 'hidden' --'"); !strings.HasPrefix(said, stateForbidden) {
+		t.Errorf("a setting not told yet: the server was asked and said %q", said)
+	}
+	query("ROLLBACK")
 	if n := len(w.sink.of(recorder.TypeBlocked)); n != sent {
 		t.Errorf("%d of %d were refused", n, sent)
 	}
