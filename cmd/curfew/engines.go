@@ -20,6 +20,7 @@ type engine struct {
 type frontConfig struct {
 	tls        *tls.Config
 	requireTLS bool
+	decoy      []byte
 	log        *slog.Logger
 }
 
@@ -36,7 +37,7 @@ func engines() map[string]engine {
 		"postgres": {
 			port: "5432",
 			front: func(c frontConfig) protocol.Front {
-				return postgres.NewFront(postgres.FrontConfig{TLS: c.tls, RequireTLS: c.requireTLS, Log: c.log})
+				return postgres.NewFront(postgres.FrontConfig{TLS: c.tls, RequireTLS: c.requireTLS, DecoyKey: c.decoy, Log: c.log})
 			},
 			guard: func(ctx context.Context, c targetConfig) (protocol.Engine, error) {
 				return postgres.New(ctx, postgres.Config{Target: c.name, URL: c.url, Password: c.password,

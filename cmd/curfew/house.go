@@ -39,6 +39,7 @@ type house struct {
 	logins  *control.Logins
 	proxy   *proxy.Server
 	api     http.Handler
+	decoy   []byte // from which listeners make up verifiers for names that nobody has, the same at every start
 
 	closers []func() error // last first
 }
@@ -125,9 +126,19 @@ func (h *house) guardTargets(ctx context.Context, step protocol.Step) error {
 	return nil
 }
 
+// openSealer reads the key of this installation's secrets, or makes it.
+func (h *house) openSealer() (*auth.Sealer, error) {
+	key := filepath.Join(h.cfg.Data, "sealing.key")
+	sealer, err := auth.OpenSealer(key)
+	if err == nil {
+		h.decoy, err = os.ReadFile(key)
+	}
+	return sealer, err
+}
+
 // openLogins makes the providers that people log in with; one that is down now is asked again later.
 func (h *house) openLogins(ctx context.Context) error {
-	sealer, err := auth.OpenSealer(filepath.Join(h.cfg.Data, "sealing.key"))
+	sealer, err := h.openSealer()
 	if err != nil {
 		return err
 	}

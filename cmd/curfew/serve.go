@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/proxy"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
@@ -139,12 +141,17 @@ func (h *house) listen() ([]proxy.Listener, net.Listener, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		front := engines()[c.Engine].front(frontConfig{tls: h.certs.server(i), requireTLS: !onLoopback(l.Addr()), log: h.log})
+		front := h.front(c.Engine, h.certs.server(i), !onLoopback(l.Addr()))
 		all = append(all, proxy.Listener{Listener: l, Front: front, Engine: c.Engine})
 		h.log.Info("listening", "engine", c.Engine, "address", l.Addr().String(), "tls", c.TLS != nil)
 	}
 	h.log.Info("listening", "api", apiListener.Addr().String(), "tls", h.cfg.API.TLS != nil)
 	return all, apiListener, nil
+}
+
+// front is one listener's side of an engine.
+func (h *house) front(engine string, tls *tls.Config, requireTLS bool) protocol.Front {
+	return engines()[engine].front(frontConfig{tls: tls, requireTLS: requireTLS, decoy: h.decoy, log: h.log})
 }
 
 func onLoopback(addr net.Addr) bool {

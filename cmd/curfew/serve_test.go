@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,5 +76,45 @@ func TestRecorderDegraded(t *testing.T) {
 	}
 	if err := begin("s2"); err != nil {
 		t.Error(err)
+	}
+}
+
+// nobody has no grant, so that what it is asked for is made up.
+type nobody struct{}
+
+func (nobody) Verifier(context.Context, string) ([]byte, error) { return nil, nil }
+func (nobody) Token(context.Context, string, string) error      { return nil }
+
+// The salt that a name which nobody has is shown stays the same across restarts and is the same at every
+// listener, as a grant's is: otherwise a stranger could tell the two apart.
+func TestStrangersSaltOutlivesARestart(t *testing.T) {
+	data := t.TempDir()
+	salt := func() string {
+		h := &house{cfg: &config.Config{Node: "n", Data: data}, log: slog.New(slog.DiscardHandler)}
+		if _, err := h.openSealer(); err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		go h.front("postgres", nil, false).Accept(t.Context(), theirs, nobody{})
+		ask := func(msg string) string {
+			if _, err := ours.Write([]byte(msg)); err != nil {
+				t.Fatal(err)
+			}
+			answer := make([]byte, 256)
+			n, err := ours.Read(answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(answer[:n])
+		}
+		ask("\x00\x00\x00\x12\x00\x03\x00\x00user\x00gno\x00\x00")
+		challenge := ask("p\x00\x00\x00\x22SCRAM-SHA-256\x00\x00\x00\x00\x0cn,,n=,r=abcd")
+		_, rest, _ := strings.Cut(challenge, ",s=")
+		return rest
+	}
+	if first, second := salt(), salt(); first == "" || first != second {
+		t.Errorf("%q, then %q", first, second)
 	}
 }
