@@ -107,7 +107,7 @@ func (w *world) Hold(ctx context.Context, _ string) (context.Context, func(), er
 
 // Recordings, Recording
 func (w *world) Create(recorder.Header) (Recording, error) { return recording{w}, w.do("create") }
-func (w *world) Prepares(string) ([]string, error)         { return w.gids, nil }
+func (w *world) Prepares(string) ([]string, error)         { return w.gids, w.quiet("prepares") }
 
 type recording struct{ w *world }
 

@@ -66,6 +66,7 @@ func TestWhatWasPreparedBeforeARestartIsKnown(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			w.intents, w.gids = []Intent{intent()}, []string{"transfer-1"}
+			w.fail["prepares"] = 1 // it is damaged behind that
 			if over {
 				w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
 			}
@@ -120,7 +121,7 @@ func TestSweepTakesUpNothingTwice(t *testing.T) {
 		run(s, w)
 		w.intents = []Intent{intent()}
 		s.sweep(t.Context(), "orders", engine{w}, nil)
-		s.tenures.drain(t.Context())
+		s.Drain()
 		s.tenures.forget(s.tenures.of("curfew_i_g1"))
 		s.sweep(t.Context(), "orders", engine{w}, nil)
 		time.Sleep(time.Minute)
@@ -145,4 +146,29 @@ func TestWhatWasCutStaysCut(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+}
+
+// A Curfew that took up what was left and then can't serve leaves no account open: that of a live grant
+// is locked, that of one that is over is gone.
+func TestDrainWithoutServe(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.intents = []Intent{intent()}
+			want := "hold intend provision cut release"
+			if over {
+				w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+				want = "recall cut receipt.cut clean receipt.clean"
+			}
+			s := serverFor(w)
+			if err := s.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.Drain()
+			if got := w.happened(); got != want {
+				t.Errorf("over %v: got %s, want %s", over, got, want)
+			}
+			w.end(draining())
+		})
+	}
 }

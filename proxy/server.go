@@ -94,8 +94,14 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	if !waitFor(&sessions, drainTimeout) {
 		s.cfg.Log.Error("sessions did not end in time; their backends are terminated with the accounts")
 	}
-	s.tenures.drain(context.WithoutCancel(ctx))
+	s.Drain()
 	return err
+}
+
+// Drain locks the accounts of live grants until Curfew is back, and gives those of grants that are over
+// the time to be closed. Serve ends with it; call it after Resume when Serve can't be reached.
+func (s *Server) Drain() {
+	s.tenures.drain()
 }
 
 // accept takes connections off one listener until it is closed. A full house makes the next stranger

@@ -104,8 +104,7 @@ func (ts *tenures) prepared(ctx context.Context, grant string) ([]string, error)
 	for _, session := range sessions {
 		ids, err := ts.cfg.Recordings.Prepares(session)
 		if err != nil {
-			ts.cfg.Log.Error("recording can't be read for prepared transactions", "session", session, "error", err)
-			continue
+			ts.cfg.Log.Error("recording can't be read to its end for prepared transactions", "session", session, "error", err)
 		}
 		all = append(all, ids...)
 	}

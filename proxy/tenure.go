@@ -171,7 +171,7 @@ func (ts *tenures) of(account string) *tenure {
 }
 
 // drain locks the accounts of live grants until Curfew is back and lets grants that are ending end.
-func (ts *tenures) drain(ctx context.Context) {
+func (ts *tenures) drain() {
 	ts.mu.Lock()
 	if !ts.draining {
 		ts.draining = true

@@ -70,14 +70,17 @@ func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	if err := h.heal(ctx); err != nil {
-		return err
-	}
+	unhealed := h.heal(ctx)
 	if err := h.proxy.Resume(ctx); err != nil {
-		return err
+		return errors.Join(unhealed, err)
+	}
+	if unhealed != nil { // nobody is let in, but what has to end in the databases ends
+		h.proxy.Drain()
+		return unhealed
 	}
 	listeners, apiListener, err := h.listen()
 	if err != nil {
+		h.proxy.Drain()
 		return err
 	}
 	if o.began != nil {
