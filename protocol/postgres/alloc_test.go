@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -120,6 +121,22 @@ func BenchmarkCopyOut(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(chunk)/len(row)), "ns/row")
+		})
+	}
+}
+
+// BenchmarkLexer is what a long statement costs to be read for PREPARE TRANSACTION, by byte.
+func BenchmarkLexer(b *testing.B) {
+	for name, text := range map[string]string{
+		"rows":    strings.Repeat("(12345, 'some words in quotes', now()),\n", 1000),
+		"literal": "'" + strings.Repeat("0123456789abcdef", 2000) + "'",
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := newLexer(settings{known: true})
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				l.scan([]byte(text), false)
+			}
 		})
 	}
 }

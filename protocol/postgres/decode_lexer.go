@@ -179,7 +179,11 @@ type reading struct {
 }
 
 func (r *reading) scan(text []byte, end bool) {
-	for _, b := range text {
+	for i := 0; i < len(text); i++ {
+		if i += r.idle(text[i:]); i == len(text) {
+			break
+		}
+		b := text[i]
 		c := char(b)
 		if r.skip > 0 {
 			r.skip--
@@ -196,6 +200,31 @@ func (r *reading) scan(text []byte, end bool) {
 		for !r.next(';') {
 		}
 	}
+}
+
+// idle says how many bytes from here on change nothing: what stands in quotes and comments.
+func (r *reading) idle(text []byte) int {
+	var a, b byte // what ends it
+	switch {
+	case r.skip > 0:
+		return 0
+	case r.place == inQuote && !r.keep:
+		a, b = '\'', '\\'
+	case r.place == inBody && !r.keep && r.matched == 0:
+		a, b = '$', '$'
+	case r.place == inBlock:
+		a, b = '*', '/'
+	case r.place == inLine:
+		a, b = '\n', '\r'
+	default:
+		return 0
+	}
+	for i, c := range text {
+		if c == a || c == b || c >= 0x80 && r.width != single {
+			return i
+		}
+	}
+	return len(text)
 }
 
 // next moves on by one byte; false means that it ended a token and is to be looked at again.

@@ -20,6 +20,9 @@
 //     no Sync in copy-in mode).
 //   - A message of any length takes a bounded amount of memory: what is longer than 32 KiB is recorded
 //     and forwarded in parts, which don't depend on how the network slices it.
+//   - PREPARE TRANSACTION passes only where the access level allows it and its global id is written in plain
+//     ASCII without escapes, so that what is on record is what can be rolled back. It is looked for as the
+//     server would read the text, client encoding and standard_conforming_strings included.
 //   - A message that no client sends (unknown type, impossible length, a body that doesn't fit its type)
 //     ends the session before it is forwarded.
 //
