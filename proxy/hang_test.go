@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -82,4 +83,21 @@ func TestSealIsRetried(t *testing.T) {
 			time.Sleep(time.Minute)
 		})
 	}
+}
+
+// A target that stops answering is asked anew, so that the watch and the sweep go on when it is back.
+func TestDeafTargetIsAskedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.deaf = true
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { serverFor(w).Tend(ctx); close(done) }()
+		time.Sleep(time.Hour)
+		if got := w.happened(); strings.Count(got, "watch") < 100 || strings.Count(got, "sweep") < 10 {
+			t.Errorf("in an hour: %s", got)
+		}
+		stop()
+		<-done
+	})
 }

@@ -158,13 +158,29 @@ func (e engine) Recall(spec protocol.AccountSpec) protocol.Account {
 	e.do("recall")
 	return account{e.world}
 }
-func (e engine) Sweep(_ context.Context, live func(string) bool) ([]protocol.Finding, error) {
-	return nil, nil
+func (e engine) Sweep(ctx context.Context, live func(string) bool) ([]protocol.Finding, error) {
+	return nil, e.look(ctx, "sweep")
 }
-func (e engine) Watch(context.Context) ([]protocol.Foreign, error) {
+func (e engine) Watch(ctx context.Context) ([]protocol.Foreign, error) {
+	if err := e.look(ctx, "watch"); err != nil {
+		return nil, err
+	}
 	return []protocol.Foreign{{Account: "curfew_i_g1", Backend: "7", Killed: true}}, nil
 }
 func (e engine) Close() {}
+
+// look is what a deaf target never answers, and is in nobody's way else.
+func (w *world) look(ctx context.Context, step string) error {
+	w.mu.Lock()
+	deaf := w.deaf
+	w.mu.Unlock()
+	if !deaf {
+		return nil
+	}
+	<-ctx.Done()
+	w.do(step)
+	return ctx.Err()
+}
 
 func (w *world) saw(spec protocol.AccountSpec) {
 	w.mu.Lock()

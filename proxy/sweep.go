@@ -18,6 +18,10 @@ import (
 const (
 	watchEvery = 2 * time.Second // for backends that are not Curfew's own sessions
 	sweepEvery = time.Minute     // for accounts that nothing accounts for
+
+	// A target that says nothing any more is asked anew after this.
+	watchMost = 15 * time.Second
+	sweepMost = 5 * time.Minute
 )
 
 // Resume takes up what an earlier process left: accounts of live grants are adopted (their backends
@@ -141,7 +145,9 @@ func (s *Server) every(ctx context.Context, interval time.Duration, f func()) {
 
 // watch ends the grants whose accounts are used past the proxy.
 func (s *Server) watch(ctx context.Context, target string, engine protocol.Engine) {
-	foreign, err := engine.Watch(ctx)
+	try, cancel := context.WithTimeout(ctx, watchMost)
+	defer cancel()
+	foreign, err := engine.Watch(try)
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Error("watch", "target", target, "error", err)
 	}
@@ -184,7 +190,9 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 			s.takeUp(ctx, i, &sync.WaitGroup{})
 		}
 	}
-	findings, err := engine.Sweep(ctx, func(account string) bool { return intended[account] || s.tenures.of(account) != nil })
+	try, cancel := context.WithTimeout(ctx, sweepMost)
+	defer cancel()
+	findings, err := engine.Sweep(try, func(account string) bool { return intended[account] || s.tenures.of(account) != nil })
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Error("sweep", "target", target, "error", err)
 	}

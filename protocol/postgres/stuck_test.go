@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
 )
 
 // stuck makes a connection's backend one that hears no signal, as one that waits for a dead disk, until
@@ -41,4 +45,32 @@ func TestWatchOfABackendThatWontDie(t *testing.T) {
 	}
 	wake()
 	finish(t, a)
+}
+
+// Nor does a leftover that can't be ended keep the sweep from the others.
+func TestSweepOfALeftoverThatWontDie(t *testing.T) {
+	e := newEngine(t, nil)
+	first, second := provision(t, e, newSpec(0)), provision(t, e, newSpec(0))
+	names := []string{first.Name(), second.Name()}
+	slices.Sort(names) // the order of the sweep
+	wake := stuck(t, login(t, map[string]*account{first.Name(): first, second.Name(): second}[names[0]], "orders"))
+	e.forget(first)
+	e.forget(second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	found, err := e.Sweep(ctx, func(string) bool { return false })
+	if err != nil {
+		t.Error(err)
+	}
+	for i, severity := range []string{"error", "warning"} {
+		if !slices.ContainsFunc(found, func(f protocol.Finding) bool {
+			return f.Severity == severity && strings.HasPrefix(f.What, names[i])
+		}) {
+			t.Errorf("%s: no %s in %+v", names[i], severity, found)
+		}
+	}
+	wake()
+	if found, err = e.Sweep(t.Context(), func(string) bool { return false }); err != nil || len(found) == 0 || found[0].Severity != "warning" {
+		t.Errorf("when it can be ended: %+v %v", found, err)
+	}
 }

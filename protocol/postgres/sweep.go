@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,6 +15,9 @@ import (
 const (
 	namePrefix = "curfew_"
 	quarantine = "curfew_quarantine"
+
+	// leftoverMost bounds the end of one leftover: one that can't be ended must not keep the others waiting.
+	leftoverMost = 10 * time.Second
 )
 
 // Sweep looks for accounts of this installation that live does not know and ends them, receipt or not;
@@ -60,6 +64,8 @@ func (e *Engine) endLeftover(ctx context.Context, name, grant, comment string) [
 	if json.Unmarshal([]byte(comment), &n) != nil {
 		n = note{} // the server still knows its groups and what it owns
 	}
+	ctx, cancel := context.WithTimeout(ctx, leftoverMost)
+	defer cancel()
 	account := e.Recall(protocol.AccountSpec{Installation: e.cfg.Installation, Grant: grant, Name: name,
 		Requester: n.Requester, End: n.End, Level: protocol.Level{Name: n.Level, Roles: n.Roles, SetRole: n.SetRole}})
 	cut, err := account.Cut(ctx)
