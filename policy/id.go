@@ -5,10 +5,10 @@ import (
 	"encoding/base32"
 )
 
-// alphabet is Crockford's base32 in lower case: no i, l, o, u, so that an id survives being read aloud.
-const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+// Alphabet is Crockford's base32 in lower case: no i, l, o, u, so that an id survives being read aloud.
+const Alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-var crockford = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
+var crockford = base32.NewEncoding(Alphabet).WithPadding(base32.NoPadding)
 
 // NewID makes a random id: the prefix and n characters of 5 random bits each.
 func NewID(prefix string, n int) string {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,11 +11,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
-
-// alphabet is Crockford's base32 in lower case: nothing in it is taken for something else.
-const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
 // ledgerFormat is the version of docs/FORMAT.md that this program writes.
 const ledgerFormat = 1
@@ -66,9 +63,7 @@ func (s *Store) genesis(ctx context.Context, o Options) (err error) {
 	if s.signer, err = newKey(o); err != nil {
 		return err
 	}
-	if s.installation, err = installationOf(s.signer.Name()); err != nil {
-		return err
-	}
+	s.installation = installationOf(s.signer.Name())
 	s.clock.start(time.Time{})
 	return s.Update(ctx, func(tx *Tx) error {
 		if err := tx.setMeta(metaInstallation, s.installation); err != nil {
@@ -108,11 +103,7 @@ func newKey(o Options) (*ledger.Signer, error) {
 	if _, err := os.Stat(o.KeyPath); !errors.Is(err, fs.ErrNotExist) {
 		return oldKey(o) // of a first start that did not get further, or prepared by somebody
 	}
-	installation, err := random(6)
-	if err != nil {
-		return nil, err
-	}
-	skey, err := ledger.NewKey(ledger.KeyName(installation))
+	skey, err := ledger.NewKey(ledger.KeyName(policy.NewID("", 6)))
 	if err != nil {
 		return nil, fmt.Errorf("make a signing key: %w", err)
 	}
@@ -149,21 +140,10 @@ func syncDir(dir string) error {
 
 // installationOf takes the id from the key's name, so that key and ledger belong together at a glance;
 // a key that somebody named otherwise gets an id of its own.
-func installationOf(keyName string) (string, error) {
-	m := regexp.MustCompile(`^curfew-([` + alphabet + `]{6})$`).FindStringSubmatch(keyName)
+func installationOf(keyName string) string {
+	m := regexp.MustCompile(`^curfew-([` + policy.Alphabet + `]{6})$`).FindStringSubmatch(keyName)
 	if m != nil {
-		return m[1], nil
+		return m[1]
 	}
-	return random(6)
-}
-
-func random(n int) (string, error) {
-	b := make([]byte, n)
-	if _, err := rand.Read(b); err != nil {
-		return "", err
-	}
-	for i := range b {
-		b[i] = alphabet[b[i]&31]
-	}
-	return string(b), nil
+	return policy.NewID("", 6)
 }
