@@ -200,8 +200,7 @@ func (o *observer) answer(typ byte, body []byte, pos, total int) error {
 		return nil
 	case msgErrorResponse:
 		o.emitHeld(recorder.TxUnknown)
-		o.failure(body, pos, total)
-		return nil
+		return o.failure(body, pos, total)
 	case msgCopyBothResponse:
 		return fromServer(fmt.Errorf("the server began a replication stream, which can't be recorded"))
 	}
@@ -295,7 +294,8 @@ func (o *observer) describe(oids []byte) {
 	}
 }
 
-// beginCopyIn: from here to the end of the copy data the server takes no notice of Sync.
+// beginCopyIn: from here to the end of the copy data the server takes no notice of Sync, unless the copy
+// fails before it has read it.
 func (o *observer) beginCopyIn() {
 	o.in.copying = msgCopyInResponse
 	o.copyOpen = true
@@ -303,7 +303,8 @@ func (o *observer) beginCopyIn() {
 		switch e := o.queue.at(i); {
 		case e.kind == msgSync:
 			e.kind = 0
-		case (e.kind == msgCopyDone || e.kind == msgCopyFail) && !e.settled:
+		case e.kind == 0, (e.kind == msgCopyDone || e.kind == msgCopyFail) && e.settled:
+		default: // the end of the data, or a request that the server hangs up on amid them
 			o.copyOpen = false
 			return
 		}
@@ -352,12 +353,17 @@ func (o *observer) ready(body []byte) {
 		}
 	}
 	o.emitHeld(tx)
+	answered := o.in.n > 0
 	o.in.n, o.in.executed = 0, 0
 	o.clearResult()
 	if head := o.queue.head(); head != nil {
 		switch head.kind {
-		case msgSync, msgQuery, msgFunctionCall:
+		case msgSync:
 			o.queue.pop()
+		case msgQuery, msgFunctionCall:
+			if answered { // else it answers a Sync that came amid the data of a copy which failed before it
+				o.queue.pop()
+			}
 		}
 	}
 	o.settings.known = o.queue.head() == nil

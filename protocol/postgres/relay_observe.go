@@ -45,6 +45,7 @@ type observer struct {
 	ids      uint64 // number of the last statement
 	skipping bool   // the server skips to the next Sync, which has not been seen yet
 	copyOpen bool   // the server takes copy data; its end has not been seen yet
+	doubt    bool   // while skipping: a Sync came amid the data of the copy that failed, and may have been taken notice of or not
 	bye      bool   // the client said goodbye
 	settings settings
 	gids     []string
@@ -207,7 +208,7 @@ func (o *observer) recordOut() error {
 	}
 	o.queue.forwarded = o.queue.n
 	if o.skipping {
-		o.skip(&o.out.events)
+		return o.skip(&o.out.events)
 	}
 	return nil
 }

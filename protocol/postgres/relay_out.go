@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/curfewdb/curfew/recorder"
 )
@@ -71,8 +72,10 @@ func (o *observer) shortOut(typ byte, body []byte) error {
 	}
 	switch typ {
 	case msgSync:
-		if !o.copyOpen { // else the server takes no notice of it
+		if !o.copyOpen {
 			o.ask(msgSync)
+		} else if n := o.queue.n; n == 0 || !o.queue.at(n-1).voidSync() {
+			o.ask(0)
 		}
 		o.names.segment++
 	case msgCopyDone:
@@ -88,6 +91,9 @@ func (o *observer) ask(kind byte) *entry {
 	o.settings.known = false
 	e := o.queue.push()
 	e.kind, e.at = kind, o.out.now
+	if e.request() { // if there is a copy, it is over: the server has failed it, or hangs up on this
+		o.copyOpen = false
+	}
 	return e
 }
 
@@ -152,13 +158,21 @@ func (o *observer) nameOut(typ byte, body []byte) error {
 	return nil
 }
 
+// errDoubt ends a session that no client has: it hides what the database ran.
+var errDoubt = errors.New("requests behind a Sync amid the data of a COPY that failed: whether the database runs or skips them can't be known")
+
 // skip drops what the server skips: all that was forwarded up to the next Sync.
-func (o *observer) skip(events *[]recorder.Event) {
+func (o *observer) skip(events *[]recorder.Event) error {
 	end := 0
-	for end < o.queue.forwarded && o.queue.at(end).kind != msgSync {
-		end++
+	for ; end < o.queue.forwarded && o.queue.at(end).kind != msgSync; end++ {
+		e := o.queue.at(end)
+		if o.doubt && e.request() {
+			return violation(errDoubt)
+		}
+		o.doubt = o.doubt || e.voidSync()
 	}
 	o.skipping = end == o.queue.forwarded
+	o.doubt = o.doubt && o.skipping
 	if o.in.held.on { // the error that they are skipped for comes first
 		events = &o.in.late
 	}
@@ -171,6 +185,7 @@ func (o *observer) skip(events *[]recorder.Event) {
 		}
 		o.queue.pop()
 	}
+	return nil
 }
 
 // codeSkipped stands in a result's Code where the server said nothing: an earlier request of the same

@@ -36,7 +36,7 @@ type portal struct {
 
 // entry is a request that the server has to answer.
 type entry struct {
-	kind    byte // its message type; 0: void, CopyDone or CopyFail: the end of copy data
+	kind    byte // its message type; 0: a Sync amid copy data, CopyDone or CopyFail: the end of copy data
 	sub     byte // Describe, Close: 'S' or 'P'
 	ours    bool // refused by us: the server was sent something else in its place
 	id      uint64
@@ -48,6 +48,18 @@ type entry struct {
 	copied  *digest   // end of copy data
 	settled bool      // its result was held; Describe: its types began to come; end of copy data: accounted for
 }
+
+// request says whether the server answers it, or skips it; a Sync ends the skipping.
+func (e *entry) request() bool {
+	switch e.kind {
+	case 0, msgSync, msgCopyDone, msgCopyFail:
+		return false
+	}
+	return true
+}
+
+// voidSync says whether it is a Sync that the server takes no notice of, as far as the copy goes well.
+func (e *entry) voidSync() bool { return e.kind == 0 }
 
 // queue holds the requests without an answer, oldest first, in a ring.
 type queue struct {
@@ -87,7 +99,7 @@ func (q *queue) pop() {
 func (q *queue) head() *entry {
 	for q.n > 0 {
 		e := q.at(0)
-		if e.kind != 0 && e.kind != msgCopyDone && e.kind != msgCopyFail {
+		if e.request() || e.kind == msgSync {
 			return e
 		}
 		q.pop()

@@ -113,12 +113,12 @@ func (o *observer) copiedIn() *digest {
 
 // failure pairs an error with the request that failed, as the server does: it then skips to the Sync
 // unless the request was a Query or a FunctionCall.
-func (o *observer) failure(body []byte, pos, total int) {
+func (o *observer) failure(body []byte, pos, total int) error {
 	r := parseWords(body)
 	head := o.queue.head()
 	if head == nil {
 		o.say(r, 0)
-		return
+		return nil
 	}
 	code, message := r.code, r.message
 	if head.ours && string(code) == stateProtocol && !r.fatal() {
@@ -132,15 +132,16 @@ func (o *observer) failure(body []byte, pos, total int) {
 	}
 	o.hold(of, head.at, nil, code, message)
 	if r.fatal() {
-		return
+		return nil
 	}
 	switch head.kind {
 	case msgQuery, msgFunctionCall, msgSync:
 	default:
 		o.in.n = 0
 		head.settled = true // it has its result
-		o.skip(&o.in.events)
+		return o.skip(&o.in.events)
 	}
+	return nil
 }
 
 // replace forwards msg in the place of the message at pos.
