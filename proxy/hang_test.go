@@ -101,3 +101,52 @@ func TestDeafTargetIsAskedAnew(t *testing.T) {
 		<-done
 	})
 }
+
+// Whoever waits to hold one grant, for a store that hangs, keeps nobody from looking after the others.
+func TestHoldThatHangsHoldsUpNobodyElse(t *testing.T) {
+	w := newWorld()
+	store := make(chan struct{})
+	w.hang["hold"] = store
+	s := serverFor(w)
+	asked, found := make(chan struct{}), make(chan struct{})
+	go func() {
+		s.tenures.find(context.Background(), w.grant)
+		close(asked)
+	}()
+	time.Sleep(50 * time.Millisecond) // it may hang by now; if it doesn't yet, the test only sees less
+	go func() {
+		s.tenures.of("curfew_i_g2")
+		close(found)
+	}()
+	select {
+	case <-found:
+	case <-time.After(5 * time.Second):
+		t.Error("the tenures can't be looked at")
+	}
+	close(store)
+	<-asked
+	<-found
+	w.end(draining())
+	s.Drain()
+}
+
+// A revocation while the account is being made ends the session with its reason, and looks for what was made.
+func TestRevokedWhileProvisioning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.deaf = true
+		go run(serverFor(w), w)
+		time.Sleep(time.Second)
+		w.end(&protocol.Refusal{Code: recorder.EndRevoked, Public: "revoked"})
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		ends, cuts := w.ends, w.cuts
+		w.mu.Unlock()
+		if len(ends) != 1 || ends[0].Code != recorder.EndRevoked || len(cuts) != 1 || cuts[0].Code != recorder.EndRevoked {
+			t.Errorf("ends %+v, cuts %+v", ends, cuts)
+		}
+		if got := w.happened(); !strings.Contains(got, "recall") || !strings.Contains(got, "clean receipt.clean") {
+			t.Error(got)
+		}
+	})
+}

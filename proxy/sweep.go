@@ -62,18 +62,21 @@ func (ts *tenures) resume(ctx context.Context, g policy.Grant, in Intent, adopti
 	if err != nil {
 		return err
 	}
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if ts.draining || ts.byGrant[g.ID] != nil {
+	if ts.byID(g.ID) != nil {
 		return nil
 	}
 	t, err := ts.begin(ctx, g, true, prepared)
 	var refusal *protocol.Refusal
-	if errors.As(err, &refusal) && ts.cfg.Engines[g.Target] != nil { // the grant is over
+	if errors.As(err, &refusal) && ts.cfg.Engines[g.Target] != nil { // the grant is over, or the node stops
 		return ts.wind(ctx, g, in, prepared, err)
 	}
 	if err != nil {
 		return err
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.draining {
+		return nil
 	}
 	adoptions.Add(1)
 	tried := sync.OnceFunc(adoptions.Done)
@@ -81,7 +84,7 @@ func (ts *tenures) resume(ctx context.Context, g policy.Grant, in Intent, adopti
 	return nil
 }
 
-// wind closes the account of a grant that ended while Curfew was not there. The caller holds ts.mu.
+// wind closes the account of a grant that ended while Curfew was not there.
 func (ts *tenures) wind(ctx context.Context, g policy.Grant, in Intent, prepared []string, cause error) error {
 	t, err := ts.make(g, true, prepared)
 	if err != nil {
@@ -90,6 +93,11 @@ func (ts *tenures) wind(ctx context.Context, g policy.Grant, in Intent, prepared
 	held, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	end(cause)
 	t.held, t.receipted = held, in.Cut
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.draining || ts.byGrant[g.ID] != nil {
+		return nil
+	}
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
 		t.close(context.WithoutCancel(ctx), ts.stop)

@@ -93,29 +93,40 @@ func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), 
 
 // find gives the grant's tenure, begun if need be.
 func (ts *tenures) find(ctx context.Context, g policy.Grant) (*tenure, error) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if t, ok := ts.byGrant[g.ID]; ok {
+	if t := ts.byID(g.ID); t != nil {
 		return t, nil
 	}
 	return ts.begin(ctx, g, false, nil)
 }
 
-// begin starts a tenure. The caller holds ts.mu.
+func (ts *tenures) byID(grant string) *tenure {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return ts.byGrant[grant]
+}
+
+// begin starts a tenure, or gives the one that somebody else has just begun.
 func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool, prepared []string) (*tenure, error) {
-	if ts.draining {
-		return nil, draining()
-	}
 	t, err := ts.make(g, adopt, prepared)
 	if err != nil {
 		return nil, err
 	}
-	// The tenure outlives the session that began it, so it holds the grant by itself.
+	// The tenure outlives the session that began it, so it holds the grant by itself. Why a grant can't be
+	// held may have to be looked up, so mu is not held meanwhile.
 	held, release, err := ts.cfg.Grants.Hold(context.WithoutCancel(ctx), g.ID)
 	if err != nil {
 		return nil, err
 	}
 	t.held = held
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if other := ts.byGrant[g.ID]; other != nil || ts.draining {
+		release()
+		if other != nil {
+			return other, nil
+		}
+		return nil, draining()
+	}
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
 		defer release()
