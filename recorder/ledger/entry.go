@@ -33,7 +33,7 @@ const (
 	TypeAccountIntended  = "account.intended"  // AccountIntended
 	TypeAccountCut       = "account.cut"       // AccountCut, the first part of a receipt
 	TypeAccountCleaned   = "account.cleaned"   // AccountCleaned, the second part
-	TypeAccountOpen      = "account.open"      // AccountOpen: an alert, cleaning is being retried
+	TypeAccountOpen      = "account.open"      // AccountOpen: an alert, a part of an end is tried again
 	TypeSessionOpened    = "session.opened"    // SessionOpened
 	TypeSessionsMoved    = "sessions.moved"    // SessionsMoved, every 10 s
 	TypeSessionSealed    = "session.sealed"    // SessionSealed
