@@ -394,7 +394,7 @@ func TestForeignBackendEndsGrant(t *testing.T) {
 		w := newWorld()
 		s := serverFor(w)
 		run(s, w)
-		s.watch(t.Context(), "orders", engine{w})
+		s.watch(t.Context(), "orders", engine{w}, new(sync.WaitGroup))
 		time.Sleep(time.Minute)
 		got := w.happened()
 		for _, want := range []string{"end:foreign", "foreign", "cut", "clean"} {

@@ -128,7 +128,7 @@ func (ts *tenures) prepared(ctx context.Context, grant string) ([]string, error)
 func (s *Server) Tend(ctx context.Context) {
 	var targets sync.WaitGroup
 	for target, engine := range s.cfg.Engines {
-		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine) }) })
+		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine, &targets) }) })
 		targets.Go(func() {
 			told := map[string]bool{}
 			s.every(ctx, sweepEvery, func() { told = s.sweep(ctx, target, engine, told) })
@@ -152,7 +152,7 @@ func (s *Server) every(ctx context.Context, interval time.Duration, f func()) {
 }
 
 // watch ends the grants whose accounts are used past the proxy.
-func (s *Server) watch(ctx context.Context, target string, engine protocol.Engine) {
+func (s *Server) watch(ctx context.Context, target string, engine protocol.Engine, reports *sync.WaitGroup) {
 	try, cancel := context.WithTimeout(ctx, watchMost)
 	defer cancel()
 	foreign, err := engine.Watch(try)
@@ -165,13 +165,19 @@ func (s *Server) watch(ctx context.Context, target string, engine protocol.Engin
 			continue
 		}
 		t.log.Warn("ALERT account used past the proxy", "backend", f.Backend, "address", f.Address, "killed", f.Killed)
-		err := errors.Join(
-			s.cfg.Grants.End(ctx, t.grant.ID, recorder.EndForeign, "the grant's account was used past Curfew; the grant is over and security has been told"),
-			s.cfg.Accounts.Foreign(ctx, ledger.AccountForeign{Grant: t.grant.ID, Target: target, Account: f.Account,
-				Backend: f.Backend, Address: f.Address, Killed: f.Killed}))
-		if err != nil {
-			t.log.Error("end grant whose account was used past the proxy", "error", err)
-		}
+		// The ledger may hang; the next look at this target does not wait for it.
+		reports.Go(func() { t.betray(context.WithoutCancel(ctx), f) })
+	}
+}
+
+// betray ends the grant whose account was used past the proxy, and puts that on the ledger.
+func (t *tenure) betray(ctx context.Context, f protocol.Foreign) {
+	err := errors.Join(
+		t.cfg.Grants.End(ctx, t.grant.ID, recorder.EndForeign, "the grant's account was used past Curfew; the grant is over and security has been told"),
+		t.cfg.Accounts.Foreign(ctx, ledger.AccountForeign{Grant: t.grant.ID, Target: t.grant.Target, Account: f.Account,
+			Backend: f.Backend, Address: f.Address, Killed: f.Killed}))
+	if err != nil {
+		t.log.Error("end grant whose account was used past the proxy", "error", err)
 	}
 }
 
