@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 
@@ -158,6 +159,19 @@ func (o *observer) nameOut(typ byte, body []byte) error {
 	return nil
 }
 
+// limitLate is how many results wait for the server's word on the transaction. While it skips it has none.
+const limitLate = 1024
+
+// release lets go of a held result, and of what waits for it, without that word.
+func (o *observer) release() {
+	h := &o.in.held
+	h.on = false
+	h.event.Tx = recorder.TxUnknown
+	h.event.Tag, h.event.Code, h.event.Message = bytes.Clone(h.tag), bytes.Clone(h.code), bytes.Clone(h.message)
+	o.out.events = append(append(o.out.events, h.event), o.in.late...)
+	o.in.late = nil
+}
+
 // errDoubt ends a session that no client has: it hides what the database ran.
 var errDoubt = errors.New("requests behind a Sync amid the data of a COPY that failed: whether the database runs or skips them can't be known")
 
@@ -174,7 +188,11 @@ func (o *observer) skip(events *[]recorder.Event) error {
 	o.skipping = end == o.queue.forwarded
 	o.doubt = o.doubt && o.skipping
 	if o.in.held.on { // the error that they are skipped for comes first
-		events = &o.in.late
+		if events == &o.out.events && len(o.in.late) >= limitLate {
+			o.release()
+		} else {
+			events = &o.in.late
+		}
 	}
 	for i := end - 1; i >= 0; i-- {
 		o.names.undo(o.queue.at(i))
