@@ -28,7 +28,10 @@ type Options struct {
 	// Enrol makes the verifiers that a target's logins need for a password (protocol.Engine.Enrol).
 	Enrol   func(target, password string) ([]byte, error)
 	Targets map[string]TargetInfo
-	Log     *slog.Logger
+	// Cause is what the contexts of Hold end with; nil: the *EndedError itself. A holder acts on it the
+	// instant it comes, so it is made here and not by somebody who passes it on.
+	Cause func(*EndedError) error
+	Log   *slog.Logger
 }
 
 // TargetInfo is what clients are told about a target: where to connect, never the target's own address.
@@ -55,6 +58,7 @@ type Desk struct {
 	store   truth
 	enrol   func(target, password string) ([]byte, error)
 	targets map[string]TargetInfo
+	cause   func(*EndedError) error
 	log     *slog.Logger
 
 	// turn holds one token. Whoever has it may write to the store: so a decision and a reload of the
@@ -82,6 +86,9 @@ func newDesk(ctx context.Context, o Options, s truth) (*Desk, error) {
 		store: s, enrol: o.Enrol, targets: o.Targets, log: o.Log,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		live: map[string]*live{}, open: map[string]policy.Request{}, changed: make(chan struct{}),
+	}
+	if d.cause = o.Cause; d.cause == nil {
+		d.cause = func(e *EndedError) error { return e }
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)

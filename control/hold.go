@@ -62,7 +62,7 @@ func (d *Desk) finish(l *live, code, reason, by string, at time.Time) {
 	g := &l.grant
 	g.Ended, g.EndCode, g.EndReason, g.EndedBy = at, code, reason, by
 	l.timer.Stop()
-	cause := ended(*g)
+	cause := d.cause(ended(*g))
 	for _, cancel := range l.holds {
 		cancel(cause)
 	}
@@ -75,7 +75,7 @@ func (d *Desk) finish(l *live, code, reason, by string, at time.Time) {
 		"code", code, "reason", reason, "by", by, "at", at)
 }
 
-// Hold gives a context that ends the instant the grant does, with an *EndedError as its cause, or when
+// Hold gives a context that ends the instant the grant does, with Options.Cause of its *EndedError as its cause, or when
 // ctx does. The func gives the hold back and must be called.
 func (d *Desk) Hold(ctx context.Context, grantID string) (context.Context, func(), error) {
 	d.mu.Lock()

@@ -67,7 +67,7 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	if err != nil {
 		return nil, err
 	}
-	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: targets,
+	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: targets, Cause: cause,
 		Enrol: func(target, password string) ([]byte, error) { return h.engines[target].Enrol(password) }})
 	if err != nil {
 		return nil, err

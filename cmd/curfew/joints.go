@@ -45,26 +45,21 @@ func (g grants) End(ctx context.Context, grant, code, reason string) error {
 	return g.desk.End(ctx, grant, code, reason, "curfew")
 }
 
-// Hold passes the desk's hold on with a cause that a client may read.
 func (g grants) Hold(ctx context.Context, grant string) (context.Context, func(), error) {
 	held, release, err := g.desk.Hold(ctx, grant)
-	if err != nil {
-		return nil, nil, refusal(err)
-	}
-	told, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(held, func() { cancel(refusal(context.Cause(held))) })
-	return told, func() {
-		stop()
-		release()
-		cancel(context.Canceled)
-	}, nil
+	return held, release, refusal(err)
+}
+
+// cause is what holders of a grant hear of its end.
+func cause(e *control.EndedError) error {
+	return &protocol.Refusal{Code: e.Code, Public: e.Public}
 }
 
 // refusal turns what the desk says into what a client may read.
 func refusal(err error) error {
 	var over *control.EndedError
 	if errors.As(err, &over) {
-		return &protocol.Refusal{Code: over.Code, Public: over.Public}
+		return cause(over)
 	}
 	var own *control.Error
 	if !errors.As(err, &own) {

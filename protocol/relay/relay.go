@@ -82,8 +82,9 @@ type Relay struct {
 	client, server net.Conn
 	out, in        stream // from the client, from the server
 
-	stopped atomic.Bool   // nothing is forwarded any more
-	halted  chan struct{} // closed when stopped is set
+	ctx     context.Context // Run's: asked right before each forward, because halt comes by a goroutine of its own
+	stopped atomic.Bool     // nothing is forwarded any more
+	halted  chan struct{}   // closed when stopped is set
 	halting sync.Once
 	ends    chan End
 	inDone  chan struct{} // closed when the inbound loop has returned
@@ -118,6 +119,7 @@ func New(client, server net.Conn, fromClient, fromServer []byte, b *Buffers, o O
 // Run relays until the first side ends, the observer fails or ctx ends; then forwarding has stopped.
 // Both connections stay open.
 func (r *Relay) Run(ctx context.Context) End {
+	r.ctx = ctx
 	unhook := context.AfterFunc(ctx, r.halt)
 	go r.outbound()
 	go r.inbound()
@@ -257,11 +259,14 @@ func (r *Relay) observeIn() (End, bool) {
 	return End{}, true
 }
 
+// over says whether nothing may be forwarded any more.
+func (r *Relay) over() bool { return r.stopped.Load() || r.ctx.Err() != nil }
+
 // toServer forwards to the server, unless the session was stopped.
 func (r *Relay) toServer(b []byte) error {
 	r.serverW.Lock()
 	defer r.serverW.Unlock()
-	if r.stopped.Load() {
+	if r.over() {
 		return errStopped
 	}
 	_, err := r.server.Write(b)
@@ -272,7 +277,7 @@ func (r *Relay) toServer(b []byte) error {
 func (r *Relay) toClient(b []byte) error {
 	r.clientW.Lock()
 	defer r.clientW.Unlock()
-	if r.stopped.Load() {
+	if r.over() {
 		return errStopped
 	}
 	r.whole = r.obs.Whole()

@@ -373,3 +373,44 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 		}
 	})
 }
+
+// tardy is a context that has ended before anybody was woken by it.
+type tardy struct {
+	context.Context
+	over atomic.Bool
+}
+
+func (c *tardy) Err() error {
+	if c.over.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// TestOverBeforeItIsHeard: what either side says after the end is not forwarded, even if the goroutine
+// that stops the loops has not run yet. Else a client would read the database's word for being cut off,
+// and not the reason.
+func TestOverBeforeItIsHeard(t *testing.T) {
+	both(t, func(t *testing.T, pipe bool) {
+		nearC, farC := pair(t, pipe)
+		nearS, farS := pair(t, pipe)
+		base, hear := context.WithCancel(t.Context())
+		ctx := &tardy{Context: base}
+		r := &rig{t: t, obs: &lines{}, client: farC, server: farS, end: make(chan End, 1)}
+		r.relay = New(nearC, nearS, nil, nil, &Buffers{}, r.obs)
+		go func() { r.end <- r.relay.Run(ctx) }()
+		r.write(r.server, "before\n")
+		r.read(r.client, "before\n")
+		ctx.over.Store(true)
+		r.write(r.server, "terminating\n")
+		r.write(r.client, "too late\n")
+		hear()
+		r.ended(Context, nil)
+		go r.relay.Tell([]byte("why\n"), time.Second)
+		r.read(r.client, "why\n")
+		r.server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
+			t.Error("something was forwarded to the server")
+		}
+	})
+}
