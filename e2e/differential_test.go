@@ -329,7 +329,9 @@ func (r *record) results(t *testing.T) {
 			case st.Kind == "execute": // of a portal that has been run before, or in part
 				good = m[1] != nil && (strings.HasPrefix(o.Tag, "SELECT ") || o.Tag == "portal suspended")
 			}
-			if !good || len(st.results) > 1 {
+			// A cancel that comes between a statement's last row and its commit adds an error to the result.
+			cancelled := len(st.results) == 2 && st.results[0].Code == "" && st.results[1].Code == "57014"
+			if !good || len(st.results) > 1 && !cancelled {
 				t.Errorf("session %s: statement %d %.80q has the results %+v", r.name, i+1, text.text, st.results)
 			}
 		}
@@ -563,7 +565,13 @@ func (c *talker) step() {
 		value := strings.Repeat("it's é ", c.IntN(3)*c.IntN(9000))
 		c.message('B', c.name(), c.name(), u16(2), u16(0), u16(1), u16(2), u32(len(value)), value, u32(4), u32(c.IntN(1<<31)), u16(0))
 	case 6, 7:
-		c.message('E', c.name(), u32(c.IntN(3)*c.IntN(4)))
+		// The unnamed portal is run only right behind its Bind: one that a failed Query has left in an aborted
+		// transaction points at memory that PostgreSQL 15 has given back, and logging its text can end the server.
+		portal := c.name()
+		if portal == "\x00" {
+			c.message('B', portal, c.name(), u16(0), u16(0), u16(0))
+		}
+		c.message('E', portal, u32(c.IntN(3)*c.IntN(4)))
 	case 8:
 		c.message('D', c.pick("S", "P"), c.name())
 		c.message('H')

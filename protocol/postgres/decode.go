@@ -38,6 +38,7 @@ func (o *observer) begin(typ byte, size int) {
 	switch typ {
 	case msgQuery:
 		m.stage = stageText
+		o.names.dropUnnamed()
 	case msgParse:
 		m.def = o.names.newPrepared()
 		m.def.id = m.id

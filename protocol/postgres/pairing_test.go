@@ -171,3 +171,25 @@ func TestReplicationStream(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestQueryDropsUnnamed: a simple query makes an unnamed statement and portal of its own and drops them,
+// so what is bound or run without a name behind it is not what was there before.
+func TestQueryDropsUnnamed(t *testing.T) {
+	p, m := scripted()
+	p.client(t, &pgproto3.Query{String: "BEGIN"})
+	p.server(t, &pgproto3.CommandComplete{CommandTag: []byte("BEGIN")}, ready('T'))
+	p.client(t, &pgproto3.Parse{Query: "SELECT 1"}, &pgproto3.Bind{}, &pgproto3.Sync{})
+	p.server(t, &pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, ready('T'))
+	p.client(t, &pgproto3.Query{String: "SELECT 2"})
+	p.server(t, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready('T'))
+	p.client(t, &pgproto3.Execute{}, &pgproto3.Sync{})
+	p.server(t, failed("34000"), ready('E'))
+	p.client(t, &pgproto3.Bind{}, &pgproto3.Sync{})
+	p.server(t, failed("26000"), ready('E'))
+	got := show(m.all())
+	for _, want := range []string{`execute of=0`, `statement 6 bind of=0`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is missing:\n%s", want, got)
+		}
+	}
+}

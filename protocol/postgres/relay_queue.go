@@ -267,6 +267,9 @@ func (n *names) forgetStatements() {
 	}
 }
 
+// dropUnnamed forgets the unnamed statement and portal: a Query makes its own, and drops both.
+func (n *names) dropUnnamed() { n.unnamed, n.portal = nil, portal{} }
+
 // forgetPortals forgets all portals: they don't outlive their transaction.
 func (n *names) forgetPortals() {
 	n.bytes -= portalSize * len(n.portals)
