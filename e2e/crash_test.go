@@ -60,12 +60,14 @@ var crashBinary = sync.OnceValues(func() (string, error) {
 	return bin, harness.Build(context.Background(), bin, "crash")
 })
 
-func newLifetime(t *testing.T, at string) *lifetime {
+func newLifetime(t *testing.T, at string) *lifetime { return newLifetimeOn(t, shared.pg, at) }
+
+func newLifetimeOn(t *testing.T, pg *harness.Postgres, at string) *lifetime {
 	t.Helper()
 	bin := must(crashBinary())(t)
 	dir := t.TempDir()
-	st := &lifetime{town: &town{dir: dir, bin: bin, pg: shared.pg}, word: word(t)}
-	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), shared.pg))(t)
+	st := &lifetime{town: &town{dir: dir, bin: bin, pg: pg}, word: word(t)}
+	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), pg))(t)
 	st.curfew.Env = []string{"CURFEW_CRASH_AT=" + at}
 	if err := st.curfew.Start(t.Context()); err != nil {
 		t.Fatal(err)

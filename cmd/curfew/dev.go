@@ -16,8 +16,10 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,6 +63,11 @@ login is the broker. What it makes is kept in --dir: the next start needs no fla
 
 // dev prepares the directory and runs the server and the provider in it.
 func (a *app) dev(ctx context.Context, f devFlags) error {
+	if isTerminal(a.stdin) { // a terminal that is closed ends it; without one SIGHUP reloads, as with serve
+		var release context.CancelFunc
+		ctx, release = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer release()
+	}
 	d, err := a.prepareDev(ctx, f)
 	if err != nil {
 		return err

@@ -133,6 +133,9 @@ func (c *Curfew) Kill() error {
 	return nil
 }
 
+// Reload asks the process to read its policy again.
+func (c *Curfew) Reload() error { return c.cmd.Process.Signal(syscall.SIGHUP) }
+
 // Exited is closed when the process that was started last is gone.
 func (c *Curfew) Exited() <-chan struct{} { return c.exited }
 

@@ -289,7 +289,7 @@ func (p *Postgres) Leftovers(ctx context.Context, account string) ([]string, err
 		UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts WHERE owner LIKE $1`, account)
 }
 
-// Close ends the server at once; its data is thrown away anyway.
+// Close ends the server at once, as a machine that fails would. Restart starts it again.
 func (p *Postgres) Close() error {
 	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
 		return err
@@ -299,4 +299,13 @@ func (p *Postgres) Close() error {
 		return err
 	}
 	return nil
+}
+
+// Restart starts a server that was closed, on the same port with the same data. It may not be ready yet.
+func (p *Postgres) Restart() error {
+	bin, err := postgresBin()
+	if err != nil {
+		return err
+	}
+	return p.start(bin, filepath.Join(p.Dir, "pg"))
 }
