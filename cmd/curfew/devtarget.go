@@ -26,6 +26,9 @@ const devBroker = "curfew_broker"
 // guardOwn makes a database ready to be guarded: given a superuser's URL it shows the setup SQL and runs
 // it after a yes, given any other login it takes that one as the broker.
 func (a *app) guardOwn(ctx context.Context, d *devHome, name, rawURL string, yes bool) error {
+	if !config.IsTargetName(name) {
+		return problem(exitUsage, "usage", fmt.Sprintf("%q can't name a target", name), "use small letters, digits, - and _, for example orders")
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil || u.User.Username() == "" {
 		return problem(exitUsage, "usage", "the target's URL is not one, or names no user", "write it like postgres://postgres@localhost:5432/orders")

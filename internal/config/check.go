@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// IsTargetName reports whether a target can be called that.
+func IsTargetName(name string) bool { return targetName.MatchString(name) }
+
 var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // check reports what is well-formed YAML and still can't be meant. It runs on whatever could be read.
@@ -33,7 +36,7 @@ func (c *Config) check(d *decoder, engines []string) {
 	for _, name := range sortedKeys(c.Targets) {
 		t := c.Targets[name]
 		key := "targets." + name
-		if !targetName.MatchString(name) {
+		if !IsTargetName(name) {
 			d.at(key, "a target's name is small letters, digits, - and _, at most 63")
 		}
 		t.check(d, key, engines)
