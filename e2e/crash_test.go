@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -232,6 +233,23 @@ func (st *lifetime) nothingIsLeftOver(t *testing.T) {
 		}
 	}
 	st.recordingsAreWhole(t)
+	st.receiptIsWhole(t)
+}
+
+// receiptIsWhole: an account that was ever intended has both parts of its receipt, each once.
+func (st *lifetime) receiptIsWhole(t *testing.T) {
+	t.Helper()
+	st.eventually(t, 20*time.Second, func(context.Context) error {
+		ledger, err := os.ReadFile(filepath.Join(st.exported(t, "--grant", st.grant.ID), "ledger.jsonl"))
+		if err != nil {
+			return err
+		}
+		count := func(typ string) int { return strings.Count(string(ledger), `"type":"`+typ+`"`) }
+		if count("account.intended") > 0 && (count("account.cut") != 1 || count("account.cleaned") != 1) {
+			return fmt.Errorf("an account was intended; %d cuts and %d cleanings are on the ledger", count("account.cut"), count("account.cleaned"))
+		}
+		return nil
+	})
 }
 
 // recordingsAreWhole: every session is sealed, the bundle verifies, and what the client saw finished is
