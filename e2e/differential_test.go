@@ -565,8 +565,8 @@ func (c *talker) step() {
 		value := strings.Repeat("it's é ", c.IntN(3)*c.IntN(9000))
 		c.message('B', c.name(), c.name(), u16(2), u16(0), u16(1), u16(2), u32(len(value)), value, u32(4), u32(c.IntN(1<<31)), u16(0))
 	case 6, 7:
-		// The unnamed portal is run only right behind its Bind: one that a failed Query has left in an aborted
-		// transaction points at memory that PostgreSQL 15 has given back, and logging its text can end the server.
+		// The unnamed portal is run only right behind its Bind. Seen on PostgreSQL 15: run in an aborted transaction
+		// in which a Query had failed, its text in the server's log is empty, and some such run ended the server.
 		portal := c.name()
 		if portal == "\x00" {
 			c.message('B', portal, c.name(), u16(0), u16(0), u16(0))

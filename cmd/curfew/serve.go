@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/curfewdb/curfew/control/api"
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/proxy"
@@ -164,11 +165,8 @@ func onLoopback(addr net.Addr) bool {
 
 // serveAPI answers until ctx ends and then finishes what it is answering.
 func (h *house) serveAPI(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: h.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		TLSConfig: h.certs.server(apiCert), ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
+	srv := api.NewServer(ctx, h.api, h.log)
+	srv.TLSConfig = h.certs.server(apiCert)
 	done := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(done)

@@ -53,7 +53,6 @@ var (
 )
 
 func (l *link) pid() uint32        { return l.backend.Load() }
-func (l *link) database() string   { return l.db }
 func (l *link) inFlight() uint64   { return l.obs.inFlight() }
 func (l *link) prepared() []string { return l.obs.prepared() }
 
