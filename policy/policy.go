@@ -31,6 +31,7 @@ type Level struct {
 	Roles                []string `json:"roles"`
 	SetRole              bool     `json:"set_role,omitempty"`
 	PreparedTransactions bool     `json:"prepared_transactions,omitempty"`
+	LocalInfile          bool     `json:"local_infile,omitempty"`
 	Sessions             int      `json:"sessions,omitempty"` // connections at once; 0 = DefaultSessions
 }
 
@@ -46,7 +47,7 @@ func (l Level) ConnectionLimit() int {
 }
 
 func (l Level) equal(m Level) bool {
-	return l.SetRole == m.SetRole && l.PreparedTransactions == m.PreparedTransactions &&
+	return l.SetRole == m.SetRole && l.PreparedTransactions == m.PreparedTransactions && l.LocalInfile == m.LocalInfile &&
 		l.ConnectionLimit() == m.ConnectionLimit() && slices.Equal(l.Roles, m.Roles)
 }
 

@@ -1,5 +1,5 @@
 // Package protocol is the contract between Curfew and a database engine: what database/sql/driver is
-// to database/sql. It holds no wire code. An engine (protocol/postgres, later protocol/mysql) gives a
+// to database/sql. It holds no wire code. An engine (protocol/postgres, protocol/mysql) gives a
 // Front for each listener and an Engine for each target; package proxy strings them together.
 //
 // What a caller may rely on: nothing from a client reaches a database before Client.Attach; no
@@ -47,6 +47,8 @@ type Login struct {
 	Address     string // client's address:port
 	TLS         string // "TLS 1.3 TLS_AES_128_GCM_SHA256", empty without
 	Protocol    string // "3.0"
+	// Attributes is what else the client said of itself at login (MySQL's connection attributes).
+	Attributes map[string]string
 }
 
 // Client is one accepted connection.
@@ -103,6 +105,7 @@ type Level struct {
 	Roles                []string // group roles in the database
 	SetRole              bool     // may SET ROLE to them
 	PreparedTransactions bool     // may PREPARE TRANSACTION (XA)
+	LocalInfile          bool     // the server may ask the client for files (LOAD DATA LOCAL)
 	Sessions             int      // connection limit of the account
 }
 

@@ -106,6 +106,7 @@ func (s *Server) header(grant policy.Grant, login protocol.Login, account string
 		Target:   grant.Target, Level: grant.Level, Policy: grant.Policy, Engine: s.cfg.EngineNames[grant.Target], Account: account,
 		Database: login.Database, Client: login.Address, Application: login.Application, TLS: login.TLS,
 		Protocol: login.Protocol, Login: login.Mechanism,
+		Attributes: login.Attributes,
 	}
 }
 

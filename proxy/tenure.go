@@ -160,7 +160,7 @@ func (ts *tenures) make(g policy.Grant, adopt bool, prepared []string) (*tenure,
 // LevelOf says an access level of the policy in an engine's words.
 func LevelOf(name string, l policy.Level) protocol.Level {
 	return protocol.Level{Name: name, Roles: l.Roles, SetRole: l.SetRole,
-		PreparedTransactions: l.PreparedTransactions, Sessions: l.ConnectionLimit()}
+		PreparedTransactions: l.PreparedTransactions, LocalInfile: l.LocalInfile, Sessions: l.ConnectionLimit()}
 }
 
 func (ts *tenures) forget(t *tenure) {

@@ -48,6 +48,9 @@ type wireEvent struct {
 	Message      string `json:"message"`
 	MessageB64   []byte `json:"message_b64"`
 	MessageBytes uint64 `json:"message_bytes"`
+	Errno        uint16 `json:"errno"`
+	InsertID     uint64 `json:"insert_id"`
+	Warnings     uint16 `json:"warnings"`
 	Tx           Tx     `json:"tx"`
 	Direction    string `json:"direction"`
 	SHA256       string `json:"sha256"`
@@ -63,6 +66,8 @@ type wireEvent struct {
 
 type wireParam struct {
 	Type     string  `json:"type"`
+	Name     string  `json:"name"`
+	NameB64  []byte  `json:"name_b64"`
 	Value    *string `json:"value"`
 	ValueB64 []byte  `json:"value_b64"`
 	Hex      *string `json:"hex"`
@@ -105,7 +110,7 @@ func (w *wireEvent) event() (Event, error) {
 		Prepares: either(w.Prepares, w.PreparesB64),
 		N:        w.N, Tag: either(w.Tag, w.TagB64), Rows: w.Rows, Bytes: w.Bytes,
 		Code: either(w.Code, w.CodeB64), Message: either(w.Message, w.MessageB64), MessageBytes: w.MessageBytes,
-		Tx: w.Tx, Direction: w.Direction,
+		Errno: w.Errno, InsertID: w.InsertID, Warnings: w.Warnings, Tx: w.Tx, Direction: w.Direction,
 		From: w.From, Severity: either(w.Severity, w.SeverityB64), Reason: w.Reason,
 		Attached: w.Attached, Header: w.Header, End: w.End,
 	}
@@ -139,7 +144,7 @@ func (w *wireEvent) event() (Event, error) {
 }
 
 func (w *wireParam) param() (Param, error) {
-	p := Param{Type: w.Type, More: w.More}
+	p := Param{Type: w.Type, Name: either(w.Name, w.NameB64), More: w.More}
 	switch {
 	case w.Hex != nil:
 		v, err := hex.DecodeString(*w.Hex)

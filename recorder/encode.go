@@ -94,6 +94,9 @@ func appendResult(dst []byte, e *Event) []byte {
 		dst = appendUint(dst, "first_row_us", uint64(max(e.FirstRow.Microseconds(), 1)))
 	}
 	dst = appendBytes(dst, "code", e.Code)
+	dst = appendUint(dst, "errno", uint64(e.Errno))
+	dst = appendUint(dst, "insert_id", e.InsertID)
+	dst = appendUint(dst, "warnings", uint64(e.Warnings))
 	message, whole := e.Message, e.MessageBytes
 	if len(message) > maxPart {
 		message, whole = message[:runeCut(message, maxPart)], uint64(len(message))
@@ -142,6 +145,7 @@ func appendParams(dst []byte, params []Param, inline int) []byte {
 		}
 		dst = append(dst, `{"type":`...)
 		dst = appendOwn(dst, p.Type)
+		dst = appendBytes(dst, "name", p.Name)
 		value, more := p.Value, p.More
 		if !p.Null && len(value) > inline {
 			value, more = nil, true // it follows in parts

@@ -63,7 +63,10 @@ type Event struct {
 	Bytes        uint64        // bytes of row or copy data, without framing
 	Duration     time.Duration // from the statement's record to the end of the result
 	FirstRow     time.Duration // to the first row; 0 if there was none
-	Code         []byte        // SQLSTATE, or errno; empty on success
+	Code         []byte        // SQLSTATE; empty on success
+	Errno        uint16        // MySQL's error number beside Code
+	InsertID     uint64        // MySQL: the last AUTO_INCREMENT value that was made
+	Warnings     uint16        // MySQL: how many warnings the server keeps for the statement
 	Message      []byte        // error or notice text; the Writer keeps the first 64 KiB
 	MessageBytes uint64        // length of the whole message, where it was longer than that
 	Tx           Tx            // transaction state after the result, if the protocol told
@@ -89,6 +92,7 @@ const (
 
 // Param is one parameter of a statement.
 type Param struct {
+	Name  []byte // MySQL: of a query attribute, which is sent beside the statement; empty for what a placeholder stands for
 	Type  string // type name ("int4"), or "oid:N" where it has no name here
 	Value []byte // text form; meaningless if Null
 	Null  bool
@@ -127,6 +131,8 @@ type Header struct {
 	TLS          string    `json:"tls,omitempty"`      // client's leg: "TLS 1.3 TLS_AES_128_GCM_SHA256"; empty = none
 	Protocol     string    `json:"protocol,omitempty"` // client's protocol version, "3.0"
 	Login        string    `json:"login,omitempty"`    // how the client proved itself: "scram-sha-256"
+
+	Attributes map[string]string `json:"attributes,omitempty"` // what else the client said of itself at login
 }
 
 // Person is the identity behind a session; the fields of auth.Identity that a recording carries.

@@ -28,6 +28,7 @@ type policyLevel struct {
 	Roles                []string `yaml:"roles,required"`
 	SetRole              bool     `yaml:"set_role"`
 	PreparedTransactions bool     `yaml:"prepared_transactions"`
+	LocalInfile          bool     `yaml:"local_infile"`
 	Sessions             int      `yaml:"sessions"`
 }
 

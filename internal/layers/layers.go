@@ -27,6 +27,8 @@ func Plan() []Package {
 		{Path: "store", Floor: 3, Owns: "durable truth: requests, grants, intents, sessions, the ledger", May: []string{"policy", "auth", "recorder", "recorder/ledger"}},
 		{Path: "protocol/postgres", Floor: 2, Owns: "everything that knows PostgreSQL", May: []string{"protocol", "protocol/relay", "recorder"}},
 		{Path: "protocol/postgres/pgtest", Floor: 2, Owns: "a real server for tests", Test: true},
+		{Path: "protocol/mysql", Floor: 2, Owns: "everything that knows MySQL and MariaDB", May: []string{"protocol", "protocol/relay", "recorder"}},
+		{Path: "protocol/mysql/mysqltest", Floor: 2, Owns: "a real server for tests", Test: true},
 		{Path: "protocol/relay", Floor: 2, Owns: "the one hot loop, shared by the engines", May: []string{"recorder"}},
 		{Path: "protocol/enginetest", Floor: 2, Owns: "the conformance suite that every engine passes", May: []string{"protocol", "recorder"}},
 		{Path: "protocol", Floor: 2, Owns: "the contract between Curfew and an engine", May: []string{"recorder"}},
