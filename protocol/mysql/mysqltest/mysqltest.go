@@ -168,7 +168,8 @@ func (s *Server) Run(settings ...string) error {
 		"--skip-name-resolve", "--default-time-zone=+00:00", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M",
 		"--performance-schema=OFF"}
 	if !s.IsMariaDB() {
-		args = append(args, "--mysqlx=OFF", "--skip-log-bin")
+		// The packaged secure_file_priv is a directory that must exist; MariaDB's is empty.
+		args = append(args, "--mysqlx=OFF", "--skip-log-bin", "--secure-file-priv=")
 		args = slices.DeleteFunc(args, func(a string) bool { return a == "--performance-schema=OFF" })
 	}
 	for _, set := range settings {
