@@ -11,12 +11,12 @@ func TestTheRequesterApprovesNothing(t *testing.T) {
 	t.Parallel()
 	s := shared
 	// Alice is a developer, and the rule lets developers approve: only herself she may not.
-	r := must(s.alice.Ask(t.Context(), "writer", time.Minute))(t)
+	r := must(s.alice.Ask(t.Context(), "orders", "writer", time.Minute))(t)
 	_, err := s.alice.Approve(t.Context(), r.ID)
 	refused(t, err, "own")
 	s.stillOpen(t, r.ID)
 	// A lead is no exception.
-	r = must(s.bob.Ask(t.Context(), "writer", time.Minute))(t)
+	r = must(s.bob.Ask(t.Context(), "orders", "writer", time.Minute))(t)
 	_, err = s.bob.Approve(t.Context(), r.ID)
 	refused(t, err, "own")
 	s.stillOpen(t, r.ID)
@@ -28,7 +28,7 @@ func TestTheRequesterApprovesNothing(t *testing.T) {
 func TestOnePersonIsOneApproval(t *testing.T) {
 	t.Parallel()
 	s := shared
-	r := must(s.alice.Ask(t.Context(), "owner", time.Minute))(t)
+	r := must(s.alice.Ask(t.Context(), "orders", "owner", time.Minute))(t)
 	if r.Needed != 2 {
 		t.Fatalf("needs %d approvals", r.Needed)
 	}
@@ -49,7 +49,7 @@ func TestOnePersonIsOneApproval(t *testing.T) {
 func TestOneDenialEndsARequest(t *testing.T) {
 	t.Parallel()
 	s := shared
-	r := must(s.alice.Ask(t.Context(), "owner", time.Minute))(t)
+	r := must(s.alice.Ask(t.Context(), "orders", "owner", time.Minute))(t)
 	must(s.bob.Approve(t.Context(), r.ID))(t)
 	must(s.sam.Run(t.Context(), "deny", r.ID))(t)
 	_, err := s.bob.Approve(t.Context(), r.ID)
@@ -62,7 +62,7 @@ func TestOneDenialEndsARequest(t *testing.T) {
 func TestNobodySeesOthersRequests(t *testing.T) {
 	t.Parallel()
 	s := shared
-	r := must(s.alice.Ask(t.Context(), "owner", time.Minute))(t)
+	r := must(s.alice.Ask(t.Context(), "orders", "owner", time.Minute))(t)
 	_, err := s.dana.Run(t.Context(), "requests", r.ID)
 	refused(t, err)
 	must(s.alice.Run(t.Context(), "cancel", r.ID))(t)
@@ -76,11 +76,11 @@ func TestNobodySeesOthersRequests(t *testing.T) {
 func TestWhatNoRuleAllowsIsRefused(t *testing.T) {
 	t.Parallel()
 	s := shared
-	_, err := s.sam.Ask(t.Context(), "writer", time.Minute) // security reads recordings, and asks for nothing
+	_, err := s.sam.Ask(t.Context(), "orders", "writer", time.Minute) // security reads recordings, and asks for nothing
 	refused(t, err)
-	_, err = s.alice.Ask(t.Context(), "writer", 2*time.Hour)
+	_, err = s.alice.Ask(t.Context(), "orders", "writer", 2*time.Hour)
 	refused(t, err, "1h")
-	_, err = s.alice.Ask(t.Context(), "nonsense", time.Minute)
+	_, err = s.alice.Ask(t.Context(), "orders", "nonsense", time.Minute)
 	refused(t, err)
 }
 

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/curfewdb/curfew/control/api"
 	"github.com/curfewdb/curfew/e2e/harness"
@@ -61,14 +60,12 @@ var crashBinary = sync.OnceValues(func() (string, error) {
 	return bin, harness.Build(context.Background(), bin, "crash")
 })
 
-func newLifetime(t *testing.T, at string) *lifetime { return newLifetimeOn(t, shared.pg, at) }
-
-func newLifetimeOn(t *testing.T, pg *harness.Postgres, at string) *lifetime {
+func newLifetime(t *testing.T, on *stage, at string) *lifetime {
 	t.Helper()
 	bin := must(crashBinary())(t)
 	dir := t.TempDir()
-	st := &lifetime{town: &town{dir: dir, bin: bin, pg: pg}, word: word(t)}
-	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), pg))(t)
+	st := &lifetime{town: &town{dir: dir, bin: bin, stage: on}, word: word(t)}
+	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), on.url))(t)
 	st.curfew.Env = []string{"CURFEW_CRASH_AT=" + at}
 	if err := st.curfew.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -81,7 +78,7 @@ func newLifetimeOn(t *testing.T, pg *harness.Postgres, at string) *lifetime {
 			t.Error(err)
 		}
 	})
-	if err := st.login(t.Context()); err != nil {
+	if err := st.logins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return st
@@ -89,7 +86,7 @@ func newLifetimeOn(t *testing.T, pg *harness.Postgres, at string) *lifetime {
 
 // play plays until something fails, which is when the process has died.
 func (st *lifetime) play(ctx context.Context, long func()) error {
-	g, err := st.alice.Granted(ctx, "migrator", time.Hour, st.bob)
+	g, err := st.alice.Granted(ctx, st.target, "migrator", time.Hour, st.bob)
 	if err != nil {
 		return err
 	}
@@ -98,40 +95,35 @@ func (st *lifetime) play(ctx context.Context, long func()) error {
 	if err != nil {
 		return err
 	}
-	passing, err := creds.Connect(ctx)
+	left, stays := st.crash(st.word, g.ID)
+	passing, err := st.stage.login(ctx, creds)
 	if err != nil {
 		return err
 	}
-	if err := st.finish(ctx, passing, "SELECT '"+st.word+"-passing'"); err != nil {
+	if err := st.finish(ctx, passing, left...); err != nil {
 		return err
 	}
-	if err := passing.Close(ctx); err != nil {
+	if err := passing.close(); err != nil {
 		return err
 	}
-	c, err := creds.Connect(ctx)
+	c, err := st.stage.login(ctx, creds)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // the server has hung up on most paths
-	var account string
-	if err := c.QueryRow(ctx, "SELECT current_user").Scan(&account); err != nil {
+	defer func() { _ = c.close() }() // the server has hung up on most paths
+	account, err := c.column(ctx, st.account)
+	if err != nil {
 		return err
 	}
-	if err := st.pg.Exec(ctx, "orders", "GRANT "+account+" TO stranger"); err != nil { // somebody else's login shares it
-		return err
-	}
-	for _, sql := range []string{
-		"INSERT INTO orders (item) VALUES ('" + st.word + "-kept')",
-		"CREATE TABLE crash_" + st.grant.ID + " (a int)",
-		"BEGIN",
-		"INSERT INTO orders (item) VALUES ('" + st.word + "-prepared')",
-		"PREPARE TRANSACTION 'story-" + st.word + "'",
-	} {
-		if err := st.finish(ctx, c, sql); err != nil {
+	if st.share != nil {
+		if err := st.server.Exec(ctx, st.target, st.share(account[0])); err != nil {
 			return err
 		}
 	}
-	done := goExec(ctx, c, slowly(st.word+"-long"))
+	if err := st.finish(ctx, c, stays...); err != nil {
+		return err
+	}
+	done := goExec(ctx, c, st.slowly(st.word+"-long"))
 	long()
 	if _, err := st.bob.Run(ctx, "revoke", g.ID, "--reason", "the story says so"); err != nil {
 		return err
@@ -139,41 +131,50 @@ func (st *lifetime) play(ctx context.Context, long func()) error {
 	return <-done
 }
 
-func (st *lifetime) finish(ctx context.Context, c *pgx.Conn, sql string) error {
-	if _, err := c.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-		return fmt.Errorf("%s: %w", sql, err)
+// finish runs statements to their end, one by one.
+func (st *lifetime) finish(ctx context.Context, c conn, statements ...string) error {
+	for _, sql := range statements {
+		if err := c.run(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+		st.done = append(st.done, sql)
 	}
-	st.done = append(st.done, sql)
 	return nil
 }
 
 func TestNothingIsLeftOverAfterKill9(t *testing.T) {
-	for name, cr := range crashes() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			st := newLifetime(t, cr.at)
-			err := st.play(t.Context(), func() {
-				if cr.kill == nil {
-					st.underway(t, st.word+"-long")
-					return
-				}
-				cr.kill(t, st)
-				if err := st.curfew.Kill(); err != nil {
-					t.Fatal(err)
-				}
+	everywhere(t, func(t *testing.T, s *town) {
+		for name, cr := range crashes() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s.dies(t, cr)
 			})
-			select {
-			case <-st.curfew.Exited():
-			case <-time.After(40 * time.Second):
-				t.Fatalf("the process is alive; the story ended with %v", err)
-			}
-			if cr.then != "" {
-				st.dieAgain(t, cr.then)
-			}
-			st.restart(t)
-			st.nothingIsLeftOver(t)
-		})
+		}
+	})
+}
+
+func (s *town) dies(t *testing.T, cr crash) {
+	st := newLifetime(t, s.stage, cr.at)
+	err := st.play(t.Context(), func() {
+		if cr.kill == nil {
+			st.underway(t, st.word+"-long")
+			return
+		}
+		cr.kill(t, st)
+		if err := st.curfew.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	select {
+	case <-st.curfew.Exited():
+	case <-time.After(40 * time.Second):
+		t.Fatalf("the process is alive; the story ended with %v", err)
 	}
+	if cr.then != "" {
+		st.dieAgain(t, cr.then)
+	}
+	st.restart(t)
+	st.nothingIsLeftOver(t)
 }
 
 // dieAgain starts Curfew, which dies while it takes up what was left.
@@ -196,7 +197,7 @@ func (st *lifetime) restart(t *testing.T) {
 	if err := st.curfew.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.login(t.Context()); err != nil {
+	if err := st.logins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -208,7 +209,7 @@ func (st *lifetime) nothingIsLeftOver(t *testing.T) {
 	}
 	// No backend of a client that is gone outlives one sweep, whether the grant lives or not.
 	st.eventually(t, 20*time.Second, func(ctx context.Context) error {
-		left, err := st.pg.Ask(ctx, "postgres", "SELECT query FROM pg_stat_activity WHERE usename LIKE 'curfew\\_%\\_' || $1", st.grant.ID)
+		left, err := st.server.Ask(ctx, st.target, st.open(st.grant.ID))
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("backends without a session: %q", left)
 		}
@@ -218,13 +219,13 @@ func (st *lifetime) nothingIsLeftOver(t *testing.T) {
 		must(st.bob.Run(t.Context(), "revoke", st.grant.ID, "--reason", "the end of the story"))(t)
 	}
 	st.eventually(t, 30*time.Second, func(ctx context.Context) error {
-		left, err := st.pg.Leftovers(ctx, `curfew\_%\_`+st.grant.ID)
+		left, err := st.server.Leftovers(ctx, `curfew\_%\_`+st.grant.ID)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("left in the database: %q", left)
 		}
 		return err
 	})
-	if got := st.ask(t, "orders", "SELECT gid FROM pg_prepared_xacts WHERE gid = $1", "story-"+st.word); len(got) != 0 {
+	if got := must(st.prepared(t.Context()))(t); slices.ContainsFunc(got, func(id string) bool { return strings.Contains(id, st.word) }) {
 		t.Errorf("still prepared: %v", got)
 	}
 	for _, suffix := range []string{"-long", "-prepared"} {
@@ -285,11 +286,14 @@ func (st *lifetime) eventually(t *testing.T, patience time.Duration, check func(
 
 // A grant whose end passes while nobody is there ends at the next start, before anybody can connect.
 func TestAGrantThatEndsWhileCurfewIsDown(t *testing.T) {
-	t.Parallel()
-	st := newLifetime(t, "")
+	everywhere(t, endsWhileDown)
+}
+
+func endsWhileDown(t *testing.T, s *town) {
+	st := newLifetime(t, s.stage, "")
 	g, _, c := st.connected(t, "writer", 4*time.Second)
 	st.grant = g
-	done := goExec(t.Context(), c, slowly(st.word+"-long"))
+	done := goExec(t.Context(), c, st.slowly(st.word+"-long"))
 	st.underway(t, st.word+"-long")
 	if err := st.curfew.Kill(); err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func TestServerLogIsInTheRecording(t *testing.T) {
 		}
 	}
 	t.Logf("CURFEW_SEED=%d:%d", seed, sessions)
-	g := must(s.alice.Granted(ctx, "writer", 10*time.Minute, s.bob))(t)
+	g := must(s.alice.Granted(ctx, s.target, "writer", 10*time.Minute, s.bob))(t)
 	creds := must(s.alice.Credentials(ctx, g.ID))(t)
 	var side sync.WaitGroup
 	for lane := range 3 {

@@ -8,22 +8,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/curfewdb/curfew/e2e/harness"
 )
 
 // A person can change their own account's password, and then log in past the proxy, unrecorded.
 func TestALoginPastTheProxyEndsTheGrant(t *testing.T) {
-	t.Parallel()
-	s, w := shared, word(t)
+	everywhere(t, pastTheProxy)
+}
+
+func pastTheProxy(t *testing.T, s *town) {
+	w := word(t)
 	g, _, c := s.connected(t, "writer", 10*time.Minute)
-	account := current(t, c)
-	exec1(t, c, "ALTER ROLE "+account+" PASSWORD 'only-alice-knows'")
-	direct := must(pgx.Connect(t.Context(), s.pg.URL(account, "only-alice-knows", "orders")))(t)
+	account := s.current(t, c)
+	exec1(t, c, s.password(account, "only-alice-knows"))
+	direct := must(s.direct(t.Context(), account, "only-alice-knows"))(t)
+	defer func() { _ = direct.close() }() // the server has hung up
 	exec1(t, direct, "BEGIN; INSERT INTO orders (item) VALUES ('"+w+"')")
 	err := harness.Eventually(t.Context(), 15*time.Second, func(ctx context.Context) error {
-		if err := direct.Ping(ctx); err == nil {
+		if err := direct.run(ctx, "SELECT 1"); err == nil {
 			return errors.New("the direct session lives")
 		}
 		return nil
@@ -35,10 +37,10 @@ func TestALoginPastTheProxyEndsTheGrant(t *testing.T) {
 	if n := s.committed(t, w); n != "0" {
 		t.Errorf("%s rows were committed", n)
 	}
-	if _, err := pgx.Connect(t.Context(), s.pg.URL(account, "only-alice-knows", "orders")); err == nil {
+	if _, err := s.direct(t.Context(), account, "only-alice-knows"); err == nil {
 		t.Error("the account still lets her in")
 	}
-	told(t, ends(t, goExec(t.Context(), c, "SELECT 1")), "grant")
+	s.told(t, ends(t, goExec(t.Context(), c, "SELECT 1")), "grant")
 	alerts := s.ledger(t, "account.foreign", g.ID)
 	if len(alerts) == 0 || !strings.Contains(alerts[0], `"killed":true`) {
 		t.Errorf("alerts on the ledger: %v", alerts)

@@ -7,17 +7,20 @@ import (
 )
 
 func TestConnectingLateDoesNotStretchTheWindow(t *testing.T) {
-	t.Parallel()
-	s, w := shared, word(t)
-	g := must(s.alice.Granted(t.Context(), "writer", 5*time.Second, s.bob))(t)
+	everywhere(t, connectingLate)
+}
+
+func connectingLate(t *testing.T, s *town) {
+	w := word(t)
+	g := must(s.alice.Granted(t.Context(), s.target, "writer", 5*time.Second, s.bob))(t)
 	if got := g.End.Sub(g.Start); got != 5*time.Second {
 		t.Fatalf("the window is %v", got)
 	}
 	creds := must(s.alice.Credentials(t.Context(), g.ID))(t)
 	time.Sleep(time.Until(g.End.Add(-1500 * time.Millisecond)))
-	c := must(creds.Connect(t.Context()))(t)
-	done := goExec(t.Context(), c, slowly(w))
-	told(t, ends(t, done), "ended")
+	c := s.enter(t, creds)
+	done := goExec(t.Context(), c, s.slowly(w))
+	s.told(t, ends(t, done), "ended")
 	if late := time.Since(g.End); late > 2*time.Second || late < -50*time.Millisecond {
 		t.Errorf("cut %v after the end", late)
 	}
@@ -31,13 +34,15 @@ func TestConnectingLateDoesNotStretchTheWindow(t *testing.T) {
 }
 
 func TestAnEndedGrantAdmitsNobody(t *testing.T) {
-	t.Parallel()
-	s := shared
+	everywhere(t, admitsNobody)
+}
+
+func admitsNobody(t *testing.T, s *town) {
 	g, creds, c := s.connected(t, "reader", 10*time.Minute)
 	exec1(t, c, "SELECT 1")
 	must(s.alice.Run(t.Context(), "release", g.ID))(t)
 	s.receipt(t, g.ID, "released")
-	if _, err := creds.Connect(t.Context()); err == nil {
+	if _, err := s.stage.login(t.Context(), creds); err == nil {
 		t.Error("the old password still lets alice in")
 	}
 	_, err := s.alice.Run(t.Context(), "credentials", g.ID)
@@ -45,17 +50,19 @@ func TestAnEndedGrantAdmitsNobody(t *testing.T) {
 }
 
 func TestShowingThePasswordAgainVoidsTheOldOne(t *testing.T) {
-	t.Parallel()
-	s := shared
+	everywhere(t, anotherPassword)
+}
+
+func anotherPassword(t *testing.T, s *town) {
 	g, old, c := s.connected(t, "reader", 10*time.Minute)
 	again := must(s.alice.Credentials(t.Context(), g.ID))(t)
 	if again.Password == old.Password {
 		t.Error("the same password twice")
 	}
-	if _, err := old.Connect(t.Context()); err == nil || !strings.Contains(err.Error(), "28P01") {
+	if _, err := s.stage.login(t.Context(), old); err == nil || !strings.Contains(err.Error(), s.denied) {
 		t.Errorf("with the old password: %v", err)
 	}
-	d := must(again.Connect(t.Context()))(t)
+	d := s.enter(t, again)
 	exec1(t, d, "SELECT 1")
 	exec1(t, c, "SELECT 1") // a session that is in stays in
 	must(s.alice.Run(t.Context(), "release", g.ID))(t)

@@ -16,7 +16,7 @@ import (
 // and is said to be.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	st := newLifetime(t, "")
+	st := newLifetime(t, shared.stage, "")
 	write := func(policy string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(st.curfew.Dir, "policy.yaml"), []byte(policy), 0o600); err != nil {
@@ -40,7 +40,7 @@ func TestReload(t *testing.T) {
 	g, _, c := st.connected(t, "writer", 10*time.Minute)
 	exec1(t, c, "SELECT 1")
 
-	write(strings.Replace(harness.Policy, "longest: 1h", "longest: soon", 1))
+	write(strings.Replace(st.curfew.Policy(), "longest: 1h", "longest: soon", 1))
 	logged("the old one stays in force")
 	logged("rules[0].longest")
 	if got := targets(); !strings.Contains(got, "1h") {
@@ -48,10 +48,10 @@ func TestReload(t *testing.T) {
 	}
 	exec1(t, c, "SELECT 1")
 
-	done := goExec(t.Context(), c, slowly(st.word+"-long"))
+	done := goExec(t.Context(), c, st.slowly(st.word+"-long"))
 	st.underway(t, st.word+"-long")
-	write(strings.Replace(harness.Policy, "levels: [reader, writer, migrator]", "levels: [reader, migrator]", 1))
-	told(t, ends(t, done), "revoked")
+	write(strings.Replace(st.curfew.Policy(), "levels: [reader, writer, migrator]", "levels: [reader, migrator]", 1))
+	st.told(t, ends(t, done), "revoked")
 	st.grant = g
 	st.nothingIsLeftOver(t)
 	if got := targets(); strings.Contains(got, "writer") {
@@ -69,9 +69,9 @@ func TestADatabaseThatIsDownAtTheStart(t *testing.T) {
 	}
 	pg := must(harness.StartPostgres(t.Context(), filepath.Join(dir, "db")))(t)
 	t.Cleanup(func() { _ = pg.Close() })
-	st := newLifetimeOn(t, pg, "")
+	st := newLifetime(t, onPostgres(pg), "")
 	_, _, c := st.connected(t, "writer", 10*time.Minute)
-	account := current(t, c)
+	account := st.current(t, c)
 	if err := st.curfew.Kill(); err != nil {
 		t.Fatal(err)
 	}

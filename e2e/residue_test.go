@@ -29,9 +29,9 @@ func TestWhatIsLeftBehindShowsAStrangerNothing(t *testing.T) {
 	name := "left_" + g.ID
 	other := creds
 	other.Database = "other"
-	for _, conn := range []*pgx.Conn{c, must(other.Connect(t.Context()))(t)} {
+	for _, there := range []conn{c, s.enter(t, other)} {
 		// A function's body is checked when it is made: the person has no right to secret.
-		exec1(t, conn, "SET check_function_bodies = off;"+strings.ReplaceAll(plant, "NAME", name))
+		exec1(t, there, "SET check_function_bodies = off;"+strings.ReplaceAll(plant, "NAME", name))
 	}
 	must(s.alice.Run(t.Context(), "release", g.ID))(t)
 	r := s.receipt(t, g.ID, "released")

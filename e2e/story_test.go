@@ -1,5 +1,5 @@
-// Package e2e holds the stories that Curfew promises, played against a real PostgreSQL through the
-// real binary with stock clients. One file a theme; the promises are numbered in docs/ARCHITECTURE.md.
+// Package e2e holds the stories that Curfew promises, played against a real PostgreSQL and a real MariaDB
+// through the real binary with stock clients. One file a theme; the promises are numbered in docs/ARCHITECTURE.md.
 package e2e
 
 import (
@@ -14,26 +14,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/curfewdb/curfew/control/api"
 	"github.com/curfewdb/curfew/e2e/harness"
 	"github.com/curfewdb/curfew/protocol"
 )
 
-// town is what the stories share: one database server, one Curfew, four people. Each story has grants
-// and words of its own, so that they run side by side.
+// town is what the stories share: one Curfew, four people, and the stage that a story plays on. Each story
+// has grants and words of its own, so that they run side by side.
 type town struct {
 	dir    string
 	bin    string
-	pg     *harness.Postgres
 	curfew *harness.Curfew
 
 	alice, dana, bob, sam *harness.Person
+
+	*stage
 }
 
-var shared *town // set by TestMain, read only afterwards
+// Set by TestMain, read only afterwards: two stages in one town.
+var (
+	shared *town // the stage with PostgreSQL
+	shop   *town // the stage with MariaDB
+	towns  []*town
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -57,28 +60,40 @@ func run(m *testing.M) (code int, err error) {
 	if err := harness.Build(ctx, s.bin, ""); err != nil {
 		return 1, err
 	}
-	if s.pg, err = harness.StartPostgres(ctx, filepath.Join(dir, "db")); err != nil {
+	pg, err := harness.StartPostgres(ctx, filepath.Join(dir, "db"))
+	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, s.pg.Close()) }()
-	if s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), s.pg); err != nil {
+	defer func() { err = errors.Join(err, pg.Close()) }()
+	on := onPostgres(pg)
+	s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), on.url)
+	if err != nil {
 		return 1, err
 	}
 	if err := s.curfew.Start(ctx); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, s.curfew.Stop()) }()
-	if err := s.login(ctx); err != nil {
+	if err := s.logins(ctx); err != nil {
 		return 1, err
 	}
-	shared = s
+	shared = s.on(on)
+	towns = []*town{shared}
 	if code = m.Run(); code != 0 {
 		fmt.Fprintf(os.Stderr, "curfew's log:\n%s\n", s.curfew.Log())
 	}
 	return code, nil
 }
 
-func (s *town) login(ctx context.Context) (err error) {
+// on gives the town with another stage.
+func (s *town) on(stage *stage) *town {
+	other := *s
+	other.stage = stage
+	return &other
+}
+
+// logins: everybody sits down at a terminal of their own.
+func (s *town) logins(ctx context.Context) (err error) {
 	for name, p := range map[string]**harness.Person{"alice": &s.alice, "dana": &s.dana, "bob": &s.bob, "sam": &s.sam} {
 		if *p, err = s.curfew.Login(ctx, name, filepath.Join(s.dir, "homes")); err != nil {
 			return err
@@ -103,59 +118,47 @@ func word(t testing.TB) string {
 	return strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name()) + fmt.Sprintf("-%d", time.Now().UnixNano()%1e9)
 }
 
-// connected is a grant and a pgx connection under it.
-func (s *town) connected(t *testing.T, level string, d time.Duration, approvers ...*harness.Person) (api.Grant, harness.Credentials, *pgx.Conn) {
+// connected is a grant and a connection under it.
+func (s *town) connected(t *testing.T, level string, d time.Duration, approvers ...*harness.Person) (api.Grant, harness.Credentials, conn) {
 	t.Helper()
 	if len(approvers) == 0 {
 		approvers = []*harness.Person{s.bob}
 	}
-	g := must(s.alice.Granted(t.Context(), level, d, approvers...))(t)
+	g := must(s.alice.Granted(t.Context(), s.target, level, d, approvers...))(t)
 	creds := must(s.alice.Credentials(t.Context(), g.ID))(t)
-	c := must(creds.Connect(t.Context()))(t)
-	t.Cleanup(func() { _ = c.Close(context.Background()) }) // most stories end with the server hanging up
-	return g, creds, c
+	return g, creds, s.enter(t, creds)
 }
 
-func exec1(t testing.TB, c *pgx.Conn, sql string) {
+// enter logs in through Curfew.
+func (s *town) enter(t *testing.T, creds harness.Credentials) conn {
 	t.Helper()
-	if _, err := c.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
+	c := must(s.stage.login(t.Context(), creds))(t)
+	t.Cleanup(func() { _ = c.close() }) // most stories end with the server hanging up
+	return c
+}
+
+func exec1(t testing.TB, c conn, sql string) {
+	t.Helper()
+	if err := c.run(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
+// goExec runs statements beside the story, and says how they ended.
+func goExec(ctx context.Context, c conn, sql string) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- c.run(ctx, sql) }()
+	return done
+}
+
 // current is the account that a session runs under.
-func current(t testing.TB, c *pgx.Conn) (account string) {
+func (s *town) current(t testing.TB, c conn) string {
 	t.Helper()
-	if err := c.QueryRow(t.Context(), "SELECT current_user").Scan(&account); err != nil {
-		t.Fatal(err)
+	got := must(c.column(t.Context(), s.account))(t)
+	if len(got) != 1 {
+		t.Fatalf("accounts: %q", got)
 	}
-	return account
-}
-
-func (s *town) ask(t testing.TB, database, sql string, args ...any) []string {
-	t.Helper()
-	return must(s.pg.Ask(t.Context(), database, sql, args...))(t)
-}
-
-// committed counts the orders that carry the word: what anybody in the database can see of it.
-func (s *town) committed(t testing.TB, word string) string {
-	t.Helper()
-	return s.ask(t, "orders", "SELECT count(*) FROM orders WHERE item LIKE $1 || '%'", word)[0]
-}
-
-// underway waits until a backend of the account runs a statement with the word in it.
-func (s *town) underway(t testing.TB, word string) {
-	t.Helper()
-	err := harness.Eventually(t.Context(), 10*time.Second, func(ctx context.Context) error {
-		got, err := s.pg.Ask(ctx, "postgres", "SELECT pid FROM pg_stat_activity WHERE query LIKE '%' || $1 || '%' AND usename LIKE 'curfew\\_%'", word)
-		if err == nil && len(got) == 0 {
-			err = errors.New("no backend runs the statement")
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return got[0]
 }
 
 // receipt is both parts of a grant's receipt.
@@ -194,26 +197,18 @@ func (s *town) receipt(t testing.TB, grant, code string) receipt {
 	if r.Clean.DroppedAt.IsZero() || r.Clean.Proof == "" {
 		t.Errorf("the receipt proves nothing: %+v", r.Clean)
 	}
-	if left := must(s.pg.Leftovers(t.Context(), r.Account))(t); len(left) > 0 {
+	if left := must(s.server.Leftovers(t.Context(), r.Account))(t); len(left) > 0 {
 		t.Errorf("left in the database: %v", left)
 	}
 	return r
 }
 
-// told checks that a client was told why in words, in its own protocol.
-func told(t testing.TB, err error, words ...string) {
+// contains checks that a text says all this.
+func contains(t testing.TB, said string, words ...string) {
 	t.Helper()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		t.Errorf("the client was not told why: %v", err)
-		return
-	}
-	if pg.Code != "57P01" || pg.Severity != "FATAL" {
-		t.Errorf("told %s %s", pg.Severity, pg.Code)
-	}
 	for _, w := range words {
-		if !strings.Contains(pg.Message, w) {
-			t.Errorf("told %q, which does not say %q", pg.Message, w)
+		if !strings.Contains(said, w) {
+			t.Errorf("told %q, which does not say %q", said, w)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func TestTamperingIsFound(t *testing.T) {
 	t.Parallel()
 	s := shared
 	g, creds, c := s.connected(t, "writer", 10*time.Minute)
-	d := must(creds.Connect(t.Context()))(t)
+	d := s.enter(t, creds)
 	for range 3 {
 		exec1(t, c, "SELECT 'tampered'")
 		exec1(t, d, "SELECT 'tampered'")

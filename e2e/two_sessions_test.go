@@ -6,27 +6,30 @@ import (
 )
 
 func TestTwoSessionsOfOneGrant(t *testing.T) {
-	t.Parallel()
-	s, w := shared, word(t)
+	everywhere(t, twoSessions)
+}
+
+func twoSessions(t *testing.T, s *town) {
+	w := word(t)
 	g, creds, first := s.connected(t, "writer", 10*time.Minute)
-	second := must(creds.Connect(t.Context()))(t)
-	third := must(creds.Connect(t.Context()))(t)
-	if a, b := current(t, first), current(t, second); a != b {
+	second := s.enter(t, creds)
+	third := s.enter(t, creds)
+	if a, b := s.current(t, first), s.current(t, second); a != b {
 		t.Errorf("two accounts: %s and %s", a, b)
 	}
 	// What is made in one session is theirs in the next.
 	exec1(t, first, "CREATE TABLE mine_"+g.ID+" (a int)")
 	exec1(t, second, "INSERT INTO mine_"+g.ID+" VALUES (1)")
 	// One that leaves takes nothing along.
-	if err := third.Close(t.Context()); err != nil {
+	if err := third.close(); err != nil {
 		t.Error(err)
 	}
 	exec1(t, first, "SELECT 1")
-	long := goExec(t.Context(), first, slowly(w))
+	long := goExec(t.Context(), first, s.slowly(w))
 	s.underway(t, w)
 	must(s.bob.Run(t.Context(), "revoke", g.ID, "--reason", "both at once"))(t)
-	told(t, ends(t, long), "revoked")
-	told(t, ends(t, goExec(t.Context(), second, "SELECT 1")), "revoked")
+	s.told(t, ends(t, long), "revoked")
+	s.told(t, ends(t, goExec(t.Context(), second, "SELECT 1")), "revoked")
 	r := s.receipt(t, g.ID, "revoked")
 	if len(r.Cut.Outcomes) != 2 {
 		t.Errorf("outcomes: %+v", r.Cut.Outcomes)

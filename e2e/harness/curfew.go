@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,9 +28,9 @@ type Curfew struct {
 	exited chan struct{} // closed when the process is gone and waited for
 }
 
-// NewCurfew takes free ports and writes the stories' policy; Start starts it.
-func NewCurfew(bin, dir string, pg *Postgres) (*Curfew, error) {
-	c := &Curfew{Bin: bin, Dir: dir, Targets: []string{"orders=" + pg.BrokerURL("orders")}}
+// NewCurfew takes free ports and writes the stories' policy for the targets, NAME=URL each; Start starts it.
+func NewCurfew(bin, dir string, targets ...string) (*Curfew, error) {
+	c := &Curfew{Bin: bin, Dir: dir, Targets: targets}
 	var err error
 	if c.API, err = FreeAddr(); err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func NewCurfew(bin, dir string, pg *Postgres) (*Curfew, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return c, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(Policy), 0o600)
+	return c, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(c.Policy()), 0o600)
 }
 
 // Start starts the process and waits until it is ready. It ends early when the process does.
@@ -155,32 +157,74 @@ func (c *Curfew) Stop() error {
 	return nil
 }
 
-// Policy is the stories' own: everything a developer may ask for needs a lead's word; the owner's level
-// needs two people's.
-const Policy = `# The stories' policy.
-targets:
-  orders:
+// Policy is the stories' own, for the targets of this Curfew: everything a developer may ask for needs a
+// lead's word; the owner's level needs two people's.
+func (c *Curfew) Policy() string {
+	var names []string
+	levels := "targets:\n"
+	for _, t := range c.Targets {
+		name, _, _ := strings.Cut(t, "=")
+		names = append(names, name)
+		levels += targetLevels[name]
+	}
+	policy := "# The stories' policy.\n" + levels + strings.ReplaceAll(rules, "TARGETS", strings.Join(names, ", "))
+	if slices.Contains(names, Shop) {
+		policy += loaders
+	}
+	return policy + readers
+}
+
+// Orders and Shop are the targets of the stories, and the databases behind them: a PostgreSQL and a MariaDB.
+const (
+	Orders = "orders"
+	Shop   = "shop"
+)
+
+var targetLevels = map[string]string{
+	Orders: `  orders:
     levels:
       reader: {roles: [orders_reader]}
       writer: {roles: [orders_writer]}
       owner: {roles: [orders_owner], set_role: true}
       migrator: {roles: [orders_writer], prepared_transactions: true}
-rules:
+`,
+	Shop: `  shop:
+    levels:
+      reader: {roles: [shop_reader]}
+      writer: {roles: [shop_writer]}
+      owner: {roles: [shop_owner]}
+      migrator: {roles: [shop_writer], prepared_transactions: true}
+      loader: {roles: [shop_writer], local_infile: true}
+`,
+}
+
+const rules = `rules:
   - name: developers
     who: {groups: [developers, leads]}
-    targets: [orders]
+    targets: [TARGETS]
     levels: [reader, writer, migrator]
     longest: 1h
     reason: required
     approvals: {count: 1, from: {groups: [leads, developers]}}
   - name: owners
     who: {groups: [developers]}
-    targets: [orders]
+    targets: [TARGETS]
     levels: [owner]
     longest: 30m
     reason: required
     approvals: {count: 2, from: {groups: [leads, security]}}
-readers:
+`
+
+const loaders = `  - name: loaders
+    who: {groups: [developers]}
+    targets: [shop]
+    levels: [loader]
+    longest: 1h
+    reason: required
+    approvals: {count: 1, from: {groups: [leads]}}
+`
+
+const readers = `readers:
   - who: {groups: [security]}
     targets: ["*"]
 `

@@ -6,15 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/curfewdb/curfew/control/api"
 )
@@ -93,10 +89,10 @@ func (p *Person) JSON(ctx context.Context, out any, args ...string) error {
 	return nil
 }
 
-// Ask asks for access to the target orders.
-func (p *Person) Ask(ctx context.Context, level string, d time.Duration, more ...string) (api.Request, error) {
+// Ask asks for access to a target.
+func (p *Person) Ask(ctx context.Context, target, level string, d time.Duration, more ...string) (api.Request, error) {
 	var r api.Request
-	args := append([]string{"request", "orders", "--level", level, "--for", d.String(), "--reason", "a story"}, more...)
+	args := append([]string{"request", target, "--level", level, "--for", d.String(), "--reason", "a story"}, more...)
 	return r, p.JSON(ctx, &r, args...)
 }
 
@@ -113,8 +109,8 @@ func (p *Person) Grant(ctx context.Context, id string) (api.Grant, error) {
 }
 
 // Granted asks, lets each approver agree, and gives the grant.
-func (p *Person) Granted(ctx context.Context, level string, d time.Duration, approvers ...*Person) (api.Grant, error) {
-	r, err := p.Ask(ctx, level, d)
+func (p *Person) Granted(ctx context.Context, target, level string, d time.Duration, approvers ...*Person) (api.Grant, error) {
+	r, err := p.Ask(ctx, target, level, d)
 	if err != nil {
 		return api.Grant{}, err
 	}
@@ -139,40 +135,6 @@ func (p *Person) Sessions(ctx context.Context, grant string) ([]api.Session, err
 func (p *Person) Credentials(ctx context.Context, grant string) (Credentials, error) {
 	var c Credentials
 	return c, p.JSON(ctx, &c, "credentials", grant)
-}
-
-// Credentials is what a stock client needs.
-type Credentials struct {
-	api.Credentials
-	CAFile string `json:"ca_file"`
-}
-
-// URL is a libpq connection string.
-func (c Credentials) URL() string {
-	q := url.Values{}
-	if c.SSLMode != "" {
-		q.Set("sslmode", c.SSLMode)
-	}
-	if c.CAFile != "" {
-		q.Set("sslrootcert", c.CAFile)
-	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(c.User, c.Password),
-		Host: c.Host + ":" + strconv.Itoa(c.Port), Path: "/" + c.Database, RawQuery: q.Encode()}
-	return u.String()
-}
-
-// Connect logs in with pgx, through Curfew.
-func (c Credentials) Connect(ctx context.Context) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, c.URL())
-}
-
-// PSQL is Debian's psql, through Curfew, stopping at the first error. The password is in its
-// environment, where no list of processes shows it.
-func (c Credentials) PSQL(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "psql", append([]string{"-X", "-v", "ON_ERROR_STOP=1"}, args...)...)
-	cmd.Env = append(os.Environ(), "PGHOST="+c.Host, "PGPORT="+strconv.Itoa(c.Port), "PGUSER="+c.User, "PGPASSWORD="+c.Password,
-		"PGDATABASE="+c.Database, "PGSSLMODE="+c.SSLMode, "PGSSLROOTCERT="+c.CAFile, "PGCONNECT_TIMEOUT=15", "PAGER=cat")
-	return cmd
 }
 
 // VerifierKey gives the public key that the ledger's checkpoints are signed for.

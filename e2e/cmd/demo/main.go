@@ -62,7 +62,7 @@ func run(ctx context.Context, bin string, keep bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pg.Close()) }()
-	curfew, err := harness.NewCurfew(bin, filepath.Join(dir, "curfew-data"), pg)
+	curfew, err := harness.NewCurfew(bin, filepath.Join(dir, "curfew-data"), harness.Orders+"="+pg.BrokerURL(harness.Orders))
 	if err != nil {
 		return err
 	}
