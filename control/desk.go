@@ -36,11 +36,11 @@ type Options struct {
 
 // TargetInfo is what clients are told about a target: where to connect, never the target's own address.
 type TargetInfo struct {
-	Engine   string // "postgres"
+	Engine   string // its name in the map of engines
 	Host     string // of the listener
 	Port     int
 	Database string // default database
-	SSLMode  string // in libpq's words
+	SSLMode  string // "disable", or "verify-full": TLS, the certificate and its host verified
 	CA       string // PEM of the CA that vouches for the listener, when the system's would not
 }
 

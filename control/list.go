@@ -166,6 +166,9 @@ func (d *Desk) Grant(ctx context.Context, who auth.Identity, id string) (policy.
 	return g, err
 }
 
+// EngineOf is the engine of a target, or empty when none is served under that name.
+func (d *Desk) EngineOf(target string) string { return d.targets[target].Engine }
+
 // TargetOffer is a target that somebody may ask for.
 type TargetOffer struct {
 	Target string

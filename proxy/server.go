@@ -24,7 +24,7 @@ type Config struct {
 	Node         string
 	Installation string
 	Engines      map[string]protocol.Engine // by target
-	EngineNames  map[string]string          // by target: "postgres"
+	EngineNames  map[string]string          // by target
 	Doorman      protocol.Doorman
 	Grants       Grants
 	Recordings   Recordings
@@ -41,6 +41,12 @@ type Listener struct {
 	net.Listener
 	Front  protocol.Front
 	Engine string // only grants on targets of this engine can log in here
+	Target string // and only those on this one; empty: on any
+}
+
+// serves reports whether grants on a target of an engine can log in here.
+func (l Listener) serves(target, engine string) bool {
+	return l.Engine == engine && (l.Target == "" || l.Target == target)
 }
 
 // Server accepts connections and keeps the tenures of grants on this node.

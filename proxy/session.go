@@ -48,7 +48,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	if err != nil {
 		return err
 	}
-	if engine := s.cfg.EngineNames[grant.Target]; engine != l.Engine {
+	if !l.serves(grant.Target, s.cfg.EngineNames[grant.Target]) {
 		return &protocol.Refusal{Code: protocol.RefuseNoGrant, Public: fmt.Sprintf(
 			"this grant is for the target %s, which is not served here; `curfew credentials %s` says where", grant.Target, grant.ID)}
 	}

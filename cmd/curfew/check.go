@@ -12,8 +12,8 @@ import (
 )
 
 // inspector reads the configuration and asks each target what the broker lacks. Everything that is wrong
-// goes into the report; an error means that there is none.
-type inspector func(ctx context.Context, config string) (checkReport, error)
+// goes into the report; an error means that there is none. Without names it asks every target.
+type inspector func(ctx context.Context, config string, targets []string) (checkReport, error)
 
 // checkReport is what curfew check found.
 type checkReport struct {
@@ -61,17 +61,18 @@ func newCheck(a *app) *cobra.Command {
 	var config string
 	var setup bool
 	c := &cobra.Command{
-		Use:   "check",
+		Use:   "check [TARGET...]",
 		Short: "Check the configuration, the policy and the targets",
 		Long: `Reports everything that is wrong in the configuration and the policy at once, with file and line,
-then connects to each target and says in plain words what Curfew's broker login lacks there.
-Nothing is changed. Ends with 0 when Curfew could run with this, and with 8 otherwise.`,
+then connects to each target, or to those that are named, and says in plain words what Curfew's
+broker login lacks there. Nothing is changed. Ends with 0 when Curfew could run with this, and
+with 8 otherwise.`,
 		Example: `  curfew check --config curfew.yaml
-  curfew check --print-setup > setup.sql     # the SQL for each target, for a DBA to read and run
+  curfew check orders --print-setup > setup.sql     # the SQL for a target, for a DBA to read and run
   curfew check -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.inspect(cmd.Context(), config)
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.inspect(cmd.Context(), config, args)
 			if err != nil {
 				return err
 			}
@@ -135,7 +136,7 @@ func showCheck(w, _ io.Writer, r checkReport) {
 		}
 	}
 	if lacks {
-		fmt.Fprintln(w, "The SQL that sets all of it up: curfew check --print-setup")
+		fmt.Fprintln(w, "The SQL that sets all of it up: curfew check --print-setup TARGET")
 	}
 }
 

@@ -17,41 +17,43 @@ type connectFlags struct {
 	ask      askFlags
 	once     bool
 	database string
-	psql     []string
+	args     []string // the client's own
 }
 
 func newConnect(a *app) *cobra.Command {
 	var f connectFlags
 	c := &cobra.Command{
-		Use:   "connect TARGET [flags] [-- psql arguments]",
-		Short: "Ask, wait, and run psql: all in one",
-		Long: `Runs psql on a target. An active grant of yours is used; without one, it asks for access, waits
-for the decision, and goes on when it is approved. Interrupted while waiting, the request stays
-open: the same command goes on where it was.
+		Use:   "connect TARGET [flags] [-- the client's arguments]",
+		Short: "Ask, wait, and run the database's own client: all in one",
+		Long: `Runs the database's own client on a target: ` + clientsHelp() + `.
+An active grant of yours is used; without one, it asks for access, waits for the decision, and
+goes on when it is approved. Interrupted while waiting, the request stays open: the same command
+goes on where it was.
 
-psql is the one that you have, and gets its password through its own environment. When it ends,
-connect offers to release the grant; --once does so without asking. Each run makes a new grant
-password, which is void for older ones: sessions that are open go on, but can't log in anew.`,
+The client is the one that you have, with your own settings of it; the password is never among
+its arguments. When it ends, connect offers to release the grant; --once does so without asking.
+Each run makes a new grant password, and older ones are void: sessions that are open go on, but
+can't log in anew.`,
 		Example: `  curfew connect orders --level writer --for 30m --reason "fix order 4711"
-  curfew connect orders --once -- -c "select count(*) from orders"
-  curfew connect orders -l reader -- -f report.sql`,
+  curfew connect orders --once -- -c "select count(*) from orders"     # psql's arguments
+  curfew connect shop --once -- -e "select count(*) from baskets"      # mariadb's and mysql's`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
 			if n < 0 {
 				n = len(args)
 			}
 			if n != 1 {
-				return fmt.Errorf("one target is needed, got %d arguments; psql's own go behind --", n)
+				return fmt.Errorf("one target is needed, got %d arguments; the client's own go behind --", n)
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.psql = args[1:]
+			f.args = args[1:]
 			return a.connect(cmd.Context(), args[0], f)
 		},
 	}
 	f.ask.bind(c)
-	c.Flags().BoolVar(&f.once, "once", false, "release the grant when psql ends")
+	c.Flags().BoolVar(&f.once, "once", false, "release the grant when the client ends")
 	c.Flags().StringVarP(&f.database, "dbname", "d", "", "database to connect to (default: the target's)")
 	return c
 }
@@ -60,17 +62,20 @@ func (a *app) connect(ctx context.Context, target string, f connectFlags) error 
 	if _, err := a.format("table", "json"); err != nil {
 		return err
 	}
-	psql, err := findPsql(a.env("PATH"))
-	if err != nil {
-		return err // before anybody is asked to approve something that can't be used
-	}
 	c, err := a.client()
 	if err != nil {
 		return err
 	}
+	if err := a.preview(ctx, c, target); err != nil {
+		return err // before anybody is asked to approve something that can't be used
+	}
 	g, err := a.obtain(ctx, c, target, f.ask)
 	if err != nil {
 		return err
+	}
+	client, err := a.clientOf(target, g.Engine)
+	if err != nil {
+		return err // before the old password is voided
 	}
 	creds, err := c.Password(ctx, g.ID)
 	if err != nil {
@@ -85,22 +90,47 @@ func (a *app) connect(ctx context.Context, target string, f connectFlags) error 
 	}
 	fmt.Fprintf(a.stderr, "%s as %s until %s, under grant %s. Everything is recorded.\n",
 		visible(g.Target), visible(g.Level), a.when(g.End), g.ID)
-	status, err := runPsql(a, psql, f.psql, creds, caFile)
+	status, err := client.run(ctx, a, f.args, shown(creds, caFile))
 	if err != nil {
 		return err
 	}
-	// What follows must also happen after a Ctrl-C that was meant for psql.
+	// What follows must also happen after a Ctrl-C that was meant for the client.
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt)
 	defer stop()
 	if err := a.afterwards(ctx, c, g.ID, f.once); err != nil && status == exitDone {
 		return err
 	} else if err != nil {
-		a.fail(nil, err, false) // psql's status is the one that scripts look at
+		a.fail(nil, err, false) // the client's status is the one that scripts look at
 	}
 	if status != exitDone {
 		return &exitError{status: status}
 	}
 	return nil
+}
+
+// preview sees to it that the target's client is here, where the target is one that may be asked for.
+func (a *app) preview(ctx context.Context, c *api.Client, target string) error {
+	targets, err := c.Targets(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if t.Name == target {
+			_, err := a.clientOf(target, t.Engine)
+			return err
+		}
+	}
+	return nil // an active grant may be there all the same; without one, asking says what is wrong
+}
+
+// clientOf finds the client of an engine.
+func (a *app) clientOf(target, engine string) (stockClient, error) {
+	kind, err := kindOf(target, engine)
+	if err != nil {
+		return stockClient{}, err
+	}
+	program, err := findClient(kind.Client, a.env("PATH"))
+	return stockClient{program, kind.Client}, err
 }
 
 // obtain gives an active grant: one that is there, or one that is asked and waited for.

@@ -2,15 +2,13 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/protocol"
 )
 
 func newCredentials(a *app) *cobra.Command {
@@ -18,86 +16,83 @@ func newCredentials(a *app) *cobra.Command {
 		Use:   "credentials GRANT",
 		Short: "Get what another client needs to connect",
 		Long: `Makes a new grant password and prints what a stock client needs to connect: a DSN (default),
-shell variables, a line for ~/.pgpass, or JSON. The password is shown once; running this again
-makes another, and the one before is void for new logins. It works until the grant ends.`,
+or, with -o, what the target's clients take:
+
+` + formatsHelp() + `
+The password is shown once; running this again makes another, and the one before is void for new
+logins. It works until the grant ends.`,
 		Example: `  curfew credentials g7p3q8w1bbb
   eval "$(curfew credentials g7p3q8w1bbb -o env)" && pg_dump --schema-only
-  curfew credentials g7p3q8w1bbb -o pgpass >> ~/.pgpass`,
+  curfew credentials g7p3q8w1bbb -o pgpass >> ~/.pgpass
+  (umask 077; curfew credentials g2m5x9y4ccc -o cnf > shop.cnf); mariadb-dump --defaults-file=shop.cnf shop`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			format, err := a.format("dsn", "env", "pgpass", "json")
-			if err != nil {
-				return err // before the old password is voided
+			if _, err := a.format(everyFormat()...); err != nil {
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			creds, err := c.Password(cmd.Context(), args[0])
+			g, err := c.Grant(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			caFile, err := a.keepCA(creds)
+			kind, err := kindOf(g.Target, g.Engine)
 			if err != nil {
 				return err
 			}
-			switch format {
-			case "json":
-				return a.printJSON(struct {
-					api.Credentials
-					CAFile string `json:"ca_file,omitempty"`
-					DSN    string `json:"dsn"`
-				}{creds, caFile, dsn(creds, caFile)})
-			case "env":
-				printEnv(a.stdout, creds, caFile)
-			case "pgpass":
-				fmt.Fprintln(a.stdout, pgpass(creds))
-			default:
-				fmt.Fprintln(a.stdout, dsn(creds, caFile))
+			format, err := a.format(append(slices.Clone(kind.Client.Formats), "json")...)
+			if err != nil {
+				return err // before the old password is voided
 			}
-			if isTerminal(a.stdout) {
-				fmt.Fprintf(a.stderr, "Good until %s. The password is not shown again.\n", a.when(creds.End))
+			creds, err := c.Password(cmd.Context(), g.ID)
+			if err != nil {
+				return err
 			}
-			return nil
+			return a.showCredentials(creds, kind.Client, format)
 		},
 	}
 }
 
-func dsn(c api.Credentials, caFile string) string {
-	q := url.Values{}
-	if c.SSLMode != "" {
-		q.Set("sslmode", c.SSLMode)
+func (a *app) showCredentials(creds api.Credentials, client protocol.StockClient, format string) error {
+	caFile, err := a.keepCA(creds)
+	if err != nil {
+		return err
 	}
-	if caFile != "" {
-		q.Set("sslrootcert", caFile)
+	all := shown(creds, caFile)
+	if format == "json" {
+		return a.printJSON(struct {
+			api.Credentials
+			CAFile string `json:"ca_file,omitempty"`
+			DSN    string `json:"dsn"`
+		}{creds, caFile, strings.TrimSuffix(client.Print(all, client.Formats[0]), "\n")})
 	}
-	u := url.URL{
-		Scheme: "postgresql", User: url.UserPassword(c.User, c.Password),
-		Host: net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), Path: "/" + c.Database,
-		// libpq takes a plus literally, where url.Values writes one for a space.
-		RawQuery: strings.ReplaceAll(q.Encode(), "+", "%20"),
+	fmt.Fprint(a.stdout, client.Print(all, format))
+	if isTerminal(a.stdout) {
+		fmt.Fprintf(a.stderr, "Good until %s. The password is not shown again.\n", a.when(creds.End))
 	}
-	return u.String()
+	return nil
 }
 
-func printEnv(w io.Writer, c api.Credentials, caFile string) {
-	pairs := []string{
-		"PGHOST", c.Host, "PGPORT", strconv.Itoa(c.Port), "PGUSER", c.User, "PGPASSWORD", c.Password,
-		"PGDATABASE", c.Database, "PGSSLMODE", c.SSLMode, "PGSSLROOTCERT", caFile,
-	}
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			fmt.Fprintf(w, "export %s=%s\n", pairs[i], shellQuote(pairs[i+1]))
+// everyFormat is what -o can be for one target or another; the first is the default of all.
+func everyFormat() []string {
+	var all []string
+	for _, name := range engineNames() {
+		for _, f := range engines()[name].Client.Formats {
+			if !slices.Contains(all, f) {
+				all = append(all, f)
+			}
 		}
 	}
+	return append(all, "json")
 }
 
-func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// pgpass is a line of libpq's password file; a colon and a backslash are escaped there.
-func pgpass(c api.Credentials) string {
-	esc := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
-	return strings.Join([]string{
-		esc.Replace(c.Host), strconv.Itoa(c.Port), esc.Replace(c.Database), esc.Replace(c.User), esc.Replace(c.Password),
-	}, ":")
+// formatsHelp says which engine's clients take which.
+func formatsHelp() string {
+	var b strings.Builder
+	for _, name := range engineNames() {
+		fmt.Fprintf(&b, "  %-9s  %s, json\n", name, strings.Join(engines()[name].Client.Formats, ", "))
+	}
+	return b.String()
 }

@@ -2,25 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +19,9 @@ import (
 
 // devFlags are what curfew dev is told. Addresses left out stay as they were the last time.
 type devFlags struct {
-	dir, api, listen, issuer string
-	targets                  []string
-	yes                      bool
+	dir, api, issuer string
+	listen, targets  []string
+	yes              bool
 }
 
 func newDev(a *app) *cobra.Command {
@@ -42,10 +32,10 @@ func newDev(a *app) *cobra.Command {
 		Long: `Runs everything on this machine: the server, and an identity provider with four demo identities,
 alice and dana (developers), bob (lead) and sam (security). It never listens beyond loopback.
 
---target names a PostgreSQL of your own. With a superuser's URL, curfew dev shows the SQL that
-makes a broker login and two groups there, and runs it after your yes; with any other login, that
-login is the broker. What it makes is kept in --dir: the next start needs no flags.`,
-		Example: `  curfew dev --target orders=postgres://postgres@localhost:5432/orders
+--target names a database of your own. With an administrator's URL, curfew dev shows the SQL that
+makes a broker login and two group roles there, and runs it after your yes; with any other login,
+that login is the broker. What it makes is kept in --dir: the next start needs no flags.`,
+		Example: `  curfew dev ` + targetExamples() + `
   curfew login --as alice      # in another terminal
   curfew connect orders --level writer --for 10m --reason "try it"`,
 		Args: cobra.NoArgs,
@@ -54,7 +44,7 @@ login is the broker. What it makes is kept in --dir: the next start needs no fla
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "where everything is kept (default: CURFEW_DEV, or ~/.curfew-dev)")
 	flags.StringVar(&f.api, "api", "", "loopback address of the API (default 127.0.0.1:7433)")
-	flags.StringVar(&f.listen, "listen", "", "loopback address that psql connects to (default 127.0.0.1:6432)")
+	flags.StringArrayVar(&f.listen, "listen", nil, "loopback address that clients connect to; TARGET=ADDRESS for a target with a listener of its own (default "+listenDefaults()+")")
 	flags.StringVar(&f.issuer, "issuer", "", "loopback address of the identity provider (default: a free port)")
 	flags.StringArrayVar(&f.targets, "target", nil, "NAME=URL of a database to guard; may be repeated")
 	flags.BoolVar(&f.yes, "yes", false, "run the setup SQL without asking")
@@ -107,18 +97,18 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 
 // devHome is the directory of a curfew dev, and what it remembers from one start to the next.
 type devHome struct {
-	dir     string
-	API     string            `json:"api"`
-	Listen  string            `json:"listen"`
-	Issuer  string            `json:"issuer"`
-	Targets map[string]string `json:"targets"` // name → the broker's URL; the password lies beside it
+	dir       string
+	API       string            `json:"api"`
+	Issuer    string            `json:"issuer"`
+	Targets   map[string]string `json:"targets"`   // name → the broker's URL; the password lies beside it
+	Listeners map[string]string `json:"listeners"` // place → host:port; see place
 }
 
 func (d *devHome) path(name string) string { return filepath.Join(d.dir, name) }
 
 // prepareDev makes or completes the directory: certificate, broker passwords, configuration, policy.
 func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
-	d := &devHome{dir: f.dir, Targets: map[string]string{}}
+	d := &devHome{dir: f.dir, Targets: map[string]string{}, Listeners: map[string]string{}}
 	var err error
 	if d.dir == "" {
 		if d.dir, err = a.devDir(); err != nil {
@@ -134,7 +124,14 @@ func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
 	if err := d.load(); err != nil {
 		return nil, err
 	}
-	if err := d.addresses(f); err != nil {
+	asked, err := parseTargets(f.targets)
+	if err != nil {
+		return nil, err
+	}
+	if len(asked)+len(d.Targets) == 0 {
+		return nil, problem(exitUsage, "usage", "curfew dev guards no database yet", "name one: curfew dev "+firstExample())
+	}
+	if err := d.addresses(f, asked); err != nil {
 		return nil, err
 	}
 	if err := d.certificate(); err != nil {
@@ -143,17 +140,10 @@ func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
 	if err := d.free(); err != nil {
 		return nil, err
 	}
-	for _, t := range f.targets {
-		name, url, ok := strings.Cut(t, "=")
-		if !ok || name == "" || url == "" {
-			return nil, problem(exitUsage, "usage", fmt.Sprintf("--target %q is not NAME=URL", t), "write for example --target orders=postgres://postgres@localhost:5432/orders")
-		}
-		if err := a.guardOwn(ctx, d, name, url, f.yes); err != nil {
+	for _, t := range asked {
+		if err := a.guardOwn(ctx, d, t, f.yes); err != nil {
 			return nil, err
 		}
-	}
-	if len(d.Targets) == 0 {
-		return nil, problem(exitUsage, "usage", "curfew dev guards no database yet", "name one: curfew dev --target orders=postgres://postgres@localhost:5432/orders")
 	}
 	return d, d.write()
 }
@@ -172,77 +162,11 @@ func (d *devHome) load() error {
 	return nil
 }
 
-// addresses settles where to listen: the flags, the last time, the defaults. Loopback or nothing.
-func (d *devHome) addresses(f devFlags) error {
-	d.API, d.Listen = first(f.api, d.API, "127.0.0.1:7433"), first(f.listen, d.Listen, "127.0.0.1:6432")
-	d.Issuer = first(f.issuer, d.Issuer)
-	if d.Issuer == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		d.Issuer = l.Addr().String()
-		l.Close()
-	}
-	for _, addr := range []string{d.API, d.Listen, d.Issuer} {
-		host, _, err := net.SplitHostPort(addr)
-		if err != nil || !net.ParseIP(host).IsLoopback() {
-			return problem(exitUsage, "usage", fmt.Sprintf("curfew dev does not listen on %s: its identities are for this machine only", addr),
-				"use an address like 127.0.0.1:7433; to serve others, write a configuration and use curfew serve")
-		}
-	}
-	return nil
-}
-
-// free finds out, before anything is changed, whether the addresses can be listened on.
-func (d *devHome) free() error {
-	for _, addr := range []string{d.API, d.Listen, d.Issuer} {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return problem(exitFailed, "failed", fmt.Sprintf("%s can't be listened on: %v", addr, err),
-				"stop what listens there (another curfew dev?), or choose others: curfew dev --api 127.0.0.1:7533 --listen 127.0.0.1:6533")
-		}
-		l.Close()
-	}
-	return nil
-}
-
-// certificate makes the certificate of the PostgreSQL listener, once; it is its own CA.
-func (d *devHome) certificate() error {
-	if _, err := os.Stat(d.path("tls.key")); err == nil {
-		return nil
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	host, _, _ := net.SplitHostPort(d.Listen) // checked by addresses
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "curfew dev"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(2, 0, 0),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.ParseIP(host)},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := writePrivate(d.path("tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
-		return err
-	}
-	return writePrivate(d.path("tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-}
-
 // began writes dev.json for the command line, and says what one can do now.
 func (d *devHome) began(a *app, f devFlags) func(*house) {
 	return func(h *house) {
 		b, _ := json.MarshalIndent(devFile{API: "http://" + d.API, Issuer: "http://" + d.Issuer, Key: d.path("identities.key"),
-			CA: d.path("tls.crt"), Postgres: d.Listen}, "", "  ") // plain values: can't fail
+			CA: d.path("tls.crt"), Listeners: d.served()}, "", "  ") // plain values: can't fail
 		if err := writePrivate(d.path(devFileName), append(b, '\n')); err != nil {
 			h.log.Error("write dev.json", "error", err)
 		}

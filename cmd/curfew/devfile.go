@@ -14,11 +14,11 @@ import (
 
 // devFile is dev.json: where a running `curfew dev` can be found. curfew dev writes it into its directory.
 type devFile struct {
-	API      string `json:"api"`          // the API's address
-	Issuer   string `json:"issuer"`       // the embedded provider's
-	Key      string `json:"key"`          // path of the identities' key
-	CA       string `json:"ca,omitempty"` // path of the CA that vouches for the API and the listener
-	Postgres string `json:"postgres"`     // the PostgreSQL listener, host:port
+	API       string            `json:"api"`          // the API's address
+	Issuer    string            `json:"issuer"`       // the embedded provider's
+	Key       string            `json:"key"`          // path of the identities' key
+	CA        string            `json:"ca,omitempty"` // path of the CA that vouches for the listeners
+	Listeners map[string]string `json:"listeners"`    // host:port of each target's
 }
 
 const devFileName = "dev.json"

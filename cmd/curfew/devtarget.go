@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/url"
 	"os"
@@ -16,68 +17,64 @@ import (
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/protocol"
-	"github.com/curfewdb/curfew/protocol/postgres"
 	"github.com/curfewdb/curfew/proxy"
 )
 
 // devBroker is the login that curfew dev makes on a database of one's own.
 const devBroker = "curfew_broker"
 
-// guardOwn makes a database ready to be guarded: given a superuser's URL it shows the setup SQL and runs
-// it after a yes, given any other login it takes that one as the broker.
-func (a *app) guardOwn(ctx context.Context, d *devHome, name, rawURL string, yes bool) error {
-	if !config.IsTargetName(name) {
-		return problem(exitUsage, "usage", fmt.Sprintf("%q can't name a target", name), "use small letters, digits, - and _, for example orders")
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil || u.User.Username() == "" {
-		return problem(exitUsage, "usage", "the target's URL is not one, or names no user", "write it like postgres://postgres@localhost:5432/orders")
-	}
-	super, err := postgres.Admin(ctx, rawURL)
+// guardOwn makes a database ready to be guarded: given an administrator's URL it shows the setup SQL and
+// runs it after a yes, given any other login it takes that one as the broker.
+func (a *app) guardOwn(ctx context.Context, d *devHome, t ownTarget, yes bool) error {
+	u, err := url.Parse(t.url)
 	if err != nil {
-		return problem(exitUnreachable, "unreachable", fmt.Sprintf("%s can't be reached: %v", name, withoutPassword(err, u)), "check host, port, user and password in the URL, and that the server is up")
+		return err // it was one when the flag was read
+	}
+	admin, err := t.kind.Trial.Admin(ctx, t.url)
+	if err != nil {
+		return problem(exitUnreachable, "unreachable", fmt.Sprintf("%s can't be reached: %v", t.name, withoutPassword(err, u)), "check host, port, user and password in the URL, and that the server is up")
 	}
 	broker := u.User.Username()
 	password, _ := u.User.Password()
-	if super {
+	if admin {
 		broker = devBroker
-		if password, err = a.setUpOwn(ctx, d, name, rawURL, yes); err != nil {
+		if password, err = a.setUpOwn(ctx, d, t, yes); err != nil {
 			return err
 		}
 	}
-	if d.Targets[name], err = postgres.BrokerURL(rawURL, broker); err != nil {
+	if d.Targets[t.name], err = t.kind.Trial.BrokerURL(t.url, broker); err != nil {
 		return err
 	}
-	return writePrivate(d.path(name+".password"), []byte(password+"\n"))
+	return writePrivate(d.path(t.name+".password"), []byte(password+"\n"))
 }
 
-// setUpOwn runs the setup on a superuser's word, and gives the broker's password.
-func (a *app) setUpOwn(ctx context.Context, d *devHome, name, rawURL string, yes bool) (string, error) {
-	broker, err := postgres.BrokerURL(rawURL, devBroker)
+// setUpOwn runs the setup on an administrator's word, and gives the broker's password.
+func (a *app) setUpOwn(ctx context.Context, d *devHome, t ownTarget, yes bool) (string, error) {
+	broker, err := t.kind.Trial.BrokerURL(t.url, devBroker)
 	if err != nil {
 		return "", err
 	}
-	levels, err := d.levels(name)
+	levels, err := d.levels(t.name)
 	if err != nil {
 		return "", err
 	}
-	old, err := os.ReadFile(d.path(name + ".password"))
-	if err == nil && brokerIsGood(ctx, broker, strings.TrimSpace(string(old)), levels) {
+	old, err := os.ReadFile(d.path(t.name + ".password"))
+	if err == nil && brokerIsGood(ctx, t.kind, broker, strings.TrimSpace(string(old)), levels) {
 		return strings.TrimSpace(string(old)), nil
 	}
-	engine, err := postgres.New(ctx, postgres.Config{Target: name, URL: broker})
+	engine, err := t.kind.New(ctx, protocol.TargetConfig{Name: t.name, URL: broker, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return "", err
 	}
 	defer engine.Close()
-	starter, err := postgres.Starter(name+"_reader", name+"_writer")
+	starter, err := t.kind.Trial.Starter(t.url, t.name+"_reader", t.name+"_writer")
 	if err != nil {
 		return "", err
 	}
 	sql := engine.Setup(levels) + "\n" + starter
 	if !yes {
 		fmt.Fprintf(a.stdout, "%s\n", sql)
-		ok, err := a.confirm(fmt.Sprintf("Run this on %s as its superuser? It makes the login %s and the groups %s_reader and %s_writer.", name, devBroker, name, name), false)
+		ok, err := a.confirm(fmt.Sprintf("Run this on %s as its administrator? It makes the login %s and the group roles %s_reader and %s_writer.", t.name, devBroker, t.name, t.name), false)
 		if err != nil {
 			return "", err
 		}
@@ -86,12 +83,12 @@ func (a *app) setUpOwn(ctx context.Context, d *devHome, name, rawURL string, yes
 		}
 	}
 	password := policy.NewID("", 32)
-	return password, postgres.Apply(ctx, rawURL, sql, devBroker, password)
+	return password, t.kind.Trial.Apply(ctx, t.url, sql, devBroker, password)
 }
 
 // brokerIsGood reports whether an earlier setup still holds.
-func brokerIsGood(ctx context.Context, url, password string, levels []protocol.Level) bool {
-	engine, err := postgres.New(ctx, postgres.Config{URL: url, Password: password})
+func brokerIsGood(ctx context.Context, kind protocol.Kind, url, password string, levels []protocol.Level) bool {
+	engine, err := kind.New(ctx, protocol.TargetConfig{URL: url, Password: password, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return false
 	}
@@ -131,7 +128,14 @@ func (d *devHome) write() error {
 	}
 	var y strings.Builder
 	fmt.Fprintf(&y, "# Written by curfew dev at every start.\nnode: dev\ndata: data\napi: {listen: %q, url: %q}\n", d.API, "http://"+d.API)
-	fmt.Fprintf(&y, "listeners:\n  - {engine: postgres, listen: %q, tls: {cert: tls.crt, key: tls.key, ca: tls.crt}}\n", d.Listen)
+	y.WriteString("listeners:\n")
+	for _, p := range slices.Sorted(maps.Keys(d.Listeners)) {
+		engine, target, pinned := strings.Cut(p, "/")
+		if pinned {
+			target = ", target: " + target
+		}
+		fmt.Fprintf(&y, "  - {engine: %s%s, listen: %q, tls: {cert: tls.crt, key: tls.key, ca: tls.crt}}\n", engine, target, d.Listeners[p])
+	}
 	fmt.Fprintf(&y, "issuers:\n  - {url: %q, client_id: curfew-cli}\npolicy: policy.yaml\nrefresh: 1m\n", "http://"+d.Issuer)
 	y.WriteString("anchors:\n  - {file: anchors}\ntargets:\n")
 	for _, name := range slices.Sorted(maps.Keys(d.Targets)) {

@@ -1,48 +1,58 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
-	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 
+	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/protocol/postgres"
 )
 
-// engine is one kind of database. Another one is one folder under protocol and one entry in engines.
-type engine struct {
-	front func(frontConfig) protocol.Front
-	guard func(context.Context, targetConfig) (protocol.Engine, error)
-	port  string // where its servers listen by default
-}
-
-// frontConfig is one listener, whatever its engine.
-type frontConfig struct {
-	tls        *tls.Config
-	requireTLS bool
-	decoy      []byte
-	log        *slog.Logger
-}
-
-// targetConfig is one target, whatever its engine.
-type targetConfig struct {
-	name, url, password, installation string
-	log                               *slog.Logger
-	step                              protocol.Step
-}
-
-// engines is the map of engines, by the scheme of their targets' URLs.
-func engines() map[string]engine {
-	return map[string]engine{
-		"postgres": {
-			port: "5432",
-			front: func(c frontConfig) protocol.Front {
-				return postgres.NewFront(postgres.FrontConfig{TLS: c.tls, RequireTLS: c.requireTLS, DecoyKey: c.decoy, Log: c.log})
-			},
-			guard: func(ctx context.Context, c targetConfig) (protocol.Engine, error) {
-				return postgres.New(ctx, postgres.Config{Target: c.name, URL: c.url, Password: c.password,
-					Installation: c.installation, Log: c.log, Step: c.step})
-			},
-		},
+// engines is the map of engines, by the scheme of their targets' URLs. Another one is one folder under
+// protocol and one line here.
+func engines() map[string]protocol.Kind {
+	return map[string]protocol.Kind{
+		"postgres": postgres.Kind(),
 	}
+}
+
+// engineNames gives them in order.
+func engineNames() []string { return slices.Sorted(maps.Keys(engines())) }
+
+// engineWords are what the configuration has to know of them.
+func engineWords() config.Engines {
+	words := config.Engines{}
+	for name, kind := range engines() {
+		words[name] = config.Engine{Aliases: kind.Aliases, Pinned: kind.Pinned}
+	}
+	return words
+}
+
+// engineOfURL finds the engine that a target's URL means.
+func engineOfURL(scheme string) (name string, kind protocol.Kind, ok bool) {
+	for name, kind := range engines() {
+		if name == scheme || slices.Contains(kind.Aliases, scheme) {
+			return name, kind, true
+		}
+	}
+	return "", protocol.Kind{}, false
+}
+
+// clientsHelp says which client is run for which engine: "psql for postgres".
+func clientsHelp() string {
+	var words []string
+	for _, name := range engineNames() {
+		words = append(words, either(engines()[name].Client.Programs)+" for "+name)
+	}
+	return strings.Join(words, ", ")
+}
+
+// either joins words as one says them: "a, b or c".
+func either(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }

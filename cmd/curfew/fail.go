@@ -31,7 +31,7 @@ const exitStatusHelp = `Exit status:
   2  the command line is wrong         7  the server can't be reached, or is not ready
   3  not logged in                     8  verify or check found something
   4  forbidden, refused or denied    130  interrupted
-connect ends with psql's own status once psql has run.`
+connect ends with the client's own status once that has run.`
 
 // fail tells the person, or the program with -o json, what happened and what to do next.
 func (a *app) fail(cmd *cobra.Command, err error, interrupted bool) int {

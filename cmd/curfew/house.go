@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,8 +42,6 @@ type house struct {
 
 	closers []func() error // last first
 }
-
-func engineNames() []string { return slices.Sorted(maps.Keys(engines())) }
 
 // build puts the parts together, bottom to top. What it opened it closes when a later part fails.
 func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveOptions) (_ *house, err error) {
@@ -115,8 +112,8 @@ func (h *house) guardTargets(ctx context.Context, step protocol.Step) error {
 		if err != nil {
 			return fmt.Errorf("target %s: %w", name, err)
 		}
-		e, err := engines()[t.Engine].guard(ctx, targetConfig{name: name, url: t.URL, password: password,
-			installation: h.store.Installation(), log: h.log, step: step})
+		e, err := engines()[t.Engine].New(ctx, protocol.TargetConfig{Name: name, URL: t.URL, Password: password,
+			Installation: h.store.Installation(), Log: h.log, Step: step})
 		if err != nil {
 			return fmt.Errorf("target %s: %w", name, err)
 		}
@@ -160,14 +157,12 @@ func (h *house) openLogins(ctx context.Context) error {
 	return err
 }
 
-// targetInfo is what clients are told: where a target's engine is served, never where the target is.
+// targetInfo is what clients are told: where a target is served, never where it is. A listener of its own
+// goes before one that serves others too.
 func (h *house) targetInfo() (map[string]control.TargetInfo, error) {
 	all := map[string]control.TargetInfo{}
 	for name, t := range h.cfg.Targets {
-		for _, l := range h.cfg.Listeners {
-			if l.Engine != t.Engine {
-				continue
-			}
+		for _, l := range listenersOf(h.cfg, name) {
 			host, port, _ := net.SplitHostPort(l.Address) // checked when it was read
 			info := control.TargetInfo{Engine: t.Engine, Host: host, Database: databaseOf(t.URL), SSLMode: "disable"}
 			info.Port, _ = strconv.Atoi(port)
@@ -186,6 +181,21 @@ func (h *house) targetInfo() (map[string]control.TargetInfo, error) {
 		}
 	}
 	return all, nil
+}
+
+// listenersOf are those that serve a target, its own first.
+func listenersOf(cfg *config.Config, target string) []config.Listener {
+	var own, shared []config.Listener
+	for _, l := range cfg.Listeners {
+		switch {
+		case !l.Serves(target, cfg.Targets[target].Engine):
+		case l.Target == target:
+			own = append(own, l)
+		default:
+			shared = append(shared, l)
+		}
+	}
+	return append(own, shared...)
 }
 
 func databaseOf(raw string) string {

@@ -4,7 +4,7 @@
 // Exit status: 0 done · 1 something failed · 2 the command line is wrong · 3 not logged in ·
 // 4 forbidden, refused by the policy, or denied by a person · 5 not found · 6 not in a state for this any
 // more (lapsed, cancelled, ended) · 7 the server can't be reached or can't do its work now ·
-// 8 verify or check found something · 130 interrupted. connect gives psql's own status once psql ran.
+// 8 verify or check found something · 130 interrupted. connect gives the client's own status once that ran.
 package main
 
 import (

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/curfewdb/curfew/control/api"
 	"github.com/curfewdb/curfew/protocol"
 )
 
@@ -94,7 +93,7 @@ func TestWhen(t *testing.T) {
 
 // TestEveryCommandHelps: --help of each says what it is for and shows how it is used.
 func TestEveryCommandHelps(t *testing.T) {
-	a := &app{env: func(string) string { return "" }, inspect: func(context.Context, string) (checkReport, error) { return checkReport{}, nil }}
+	a := &app{env: func(string) string { return "" }, inspect: func(context.Context, string, []string) (checkReport, error) { return checkReport{}, nil }}
 	root := a.newRoot()
 	names := map[string]bool{}
 	var visit func(*cobra.Command)
@@ -120,48 +119,6 @@ func TestEveryCommandHelps(t *testing.T) {
 	}
 }
 
-func TestPsqlEnv(t *testing.T) {
-	c := api.Credentials{Host: "h", Port: 6432, User: "g1", Password: "secret", Database: "orders", SSLMode: "verify-full"}
-	env := psqlEnv([]string{
-		"HOME=/home/a", "PGHOSTADDR=10.0.0.1", "PGSERVICE=prod", "PGPASSFILE=/x", "PGHOST=prod", "PGSSLMODE=disable",
-		"PGOPTIONS=-c work_mem=1GB", "CURFEW_TOKEN=t", "PSQL_PAGER=less",
-	}, c, "/ca.pem")
-	got := map[string]string{}
-	for _, kv := range env {
-		k, v, _ := strings.Cut(kv, "=")
-		if _, twice := got[k]; twice {
-			t.Errorf("%s stands twice", k)
-		}
-		got[k] = v
-	}
-	for k, want := range map[string]string{
-		"PGHOST": "h", "PGPORT": "6432", "PGUSER": "g1", "PGPASSWORD": "secret", "PGDATABASE": "orders", "PGSSLMODE": "verify-full",
-		"PGSSLROOTCERT": "/ca.pem", "HOME": "/home/a", "PGOPTIONS": "-c work_mem=1GB", "PSQL_PAGER": "less",
-	} {
-		if got[k] != want {
-			t.Errorf("%s=%q, want %q", k, got[k], want)
-		}
-	}
-	for _, k := range []string{"PGHOSTADDR", "PGSERVICE", "PGPASSFILE", "CURFEW_TOKEN"} {
-		if _, ok := got[k]; ok {
-			t.Errorf("%s is passed on", k)
-		}
-	}
-}
-
-func TestQuoting(t *testing.T) {
-	c := api.Credentials{Host: "::1", Port: 5432, User: "a:b", Password: `p\w:'d`, Database: "my db"}
-	if got := pgpass(c); got != `\:\:1:5432:my db:a\:b:p\\w\:'d` {
-		t.Error(got)
-	}
-	if got := shellQuote(c.Password); got != `'p\w:'\''d'` {
-		t.Error(got)
-	}
-	if got := dsn(c, "/home/a b/ca.pem"); got != `postgresql://a%3Ab:p%5Cw%3A%27d@[::1]:5432/my%20db?sslrootcert=%2Fhome%2Fa%20b%2Fca.pem` {
-		t.Error(got)
-	}
-}
-
 func TestShowCheck(t *testing.T) {
 	r := checkReport{
 		Config:   "curfew.yaml",
@@ -180,7 +137,7 @@ orders:
            SELECT 1;
 billing: can't be checked: no route\x1b[2J
 stock: good
-The SQL that sets all of it up: curfew check --print-setup
+The SQL that sets all of it up: curfew check --print-setup TARGET
 `
 	if b.String() != want {
 		t.Errorf("%s", b.String())

@@ -62,7 +62,7 @@ const (
 
 // serve runs Curfew until ctx ends, and then drains it.
 func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error) {
-	cfg, pol, err := config.LoadAll(path, engineNames()...)
+	cfg, pol, err := config.LoadAll(path, engineWords())
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,16 @@ func (h *house) run(ctx context.Context, listeners []proxy.Listener, apiListener
 // listen opens every listener before any is served, so that a taken port stops the start.
 func (h *house) listen() ([]proxy.Listener, net.Listener, error) {
 	var opened []net.Listener
+	closeAll := func() (err error) {
+		for _, o := range opened {
+			err = errors.Join(err, o.Close())
+		}
+		return err
+	}
 	open := func(addr string) (net.Listener, error) {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			for _, o := range opened {
-				o.Close()
-			}
-			return nil, fmt.Errorf("listen: %w", err)
+			return nil, errors.Join(fmt.Errorf("listen: %w", err), closeAll())
 		}
 		opened = append(opened, l)
 		return l, nil
@@ -145,17 +148,24 @@ func (h *house) listen() ([]proxy.Listener, net.Listener, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		front := h.front(c.Engine, h.certs.server(i), !onLoopback(l.Addr()))
-		all = append(all, proxy.Listener{Listener: l, Front: front, Engine: c.Engine})
-		h.log.Info("listening", "engine", c.Engine, "address", l.Addr().String(), "tls", c.TLS != nil)
+		front, err := h.front(c, h.certs.server(i), !onLoopback(l.Addr()))
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("listener %s: %w", c.Listen, err), closeAll())
+		}
+		all = append(all, proxy.Listener{Listener: l, Front: front, Engine: c.Engine, Target: c.Target})
+		h.log.Info("listening", "engine", c.Engine, "target", c.Target, "address", l.Addr().String(), "tls", c.TLS != nil)
 	}
 	h.log.Info("listening", "api", apiListener.Addr().String(), "tls", h.cfg.API.TLS != nil)
 	return all, apiListener, nil
 }
 
 // front is one listener's side of an engine.
-func (h *house) front(engine string, tls *tls.Config, requireTLS bool) protocol.Front {
-	return engines()[engine].front(frontConfig{tls: tls, requireTLS: requireTLS, decoy: h.decoy, log: h.log})
+func (h *house) front(l config.Listener, tls *tls.Config, requireTLS bool) (protocol.Front, error) {
+	cfg := protocol.ListenerConfig{TLS: tls, RequireTLS: requireTLS, DecoyKey: h.decoy, Log: h.log}
+	if l.Target != "" {
+		cfg.Engine = h.engines[l.Target]
+	}
+	return engines()[l.Engine].NewFront(cfg)
 }
 
 func onLoopback(addr net.Addr) bool {

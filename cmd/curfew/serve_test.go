@@ -97,7 +97,11 @@ func TestStrangersSaltOutlivesARestart(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer ours.Close()
 		defer theirs.Close()
-		go h.front("postgres", nil, false).Accept(t.Context(), theirs, nobody{})
+		front, err := h.front(config.Listener{Engine: "postgres"}, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go front.Accept(t.Context(), theirs, nobody{})
 		ask := func(msg string) string {
 			if _, err := ours.Write([]byte(msg)); err != nil {
 				t.Fatal(err)

@@ -119,6 +119,23 @@ func writePrivate(path string, b []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
+// writeTemporary makes a file that its owner alone can read; the caller removes it.
+func writeTemporary(dir, text string) (path string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, "client-*") // 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(f.Name()) // the write's error is the one to tell
+		return "", err
+	}
+	return f.Name(), nil
+}
+
 // resolve joins the flags, the environment and what was remembered: the first that says something wins.
 func (a *app) resolve() (session, error) {
 	s, err := a.loadSession()

@@ -42,6 +42,7 @@ type Grants interface {
 	Password(ctx context.Context, who auth.Identity, grant string) (Credentials, error)
 	Release(ctx context.Context, who auth.Identity, id string) (policy.Grant, error)
 	Revoke(ctx context.Context, who auth.Identity, id, reason string) (policy.Grant, error)
+	EngineOf(target string) string
 }
 
 // Sessions lists sessions and opens their recordings.

@@ -105,6 +105,9 @@ func (d *Desk) Grant(ctx context.Context, who auth.Identity, id string) (policy.
 	return d.Desk.Grant(ctx, who, id)
 }
 
+// EngineOf implements Grants.
+func (d *Desk) EngineOf(target string) string { return d.Desk.EngineOf(target) }
+
 // Password implements Grants.
 func (d *Desk) Password(ctx context.Context, who auth.Identity, grant string) (Credentials, error) {
 	c, err := d.Desk.Password(ctx, who, grant)

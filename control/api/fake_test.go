@@ -135,6 +135,8 @@ func (f *fake) grant() policy.Grant {
 	return policy.Grant{ID: "g1", Request: "r1", Identity: alice(), Target: "orders", Level: "writer", Start: time.Unix(1000, 0), End: time.Unix(2000, 0)}
 }
 
+func (f *fake) EngineOf(string) string { return "" }
+
 func (f *fake) Grants(_ context.Context, _ auth.Identity, q api.GrantFilter) ([]policy.Grant, error) {
 	return []policy.Grant{f.grant()}, f.called("grants " + q.Target)
 }

@@ -158,13 +158,17 @@ func replyRequest(r policy.Request, err error) (*body[Request], error) {
 	return &body[Request]{Body: showRequest(r)}, nil
 }
 
+func (s *server) showGrant(g policy.Grant) Grant {
+	return showGrant(g, s.Grants.EngineOf(g.Target), s.Now())
+}
+
 func (s *server) grantRoutes() {
 	tags := []string{"grants"}
 	show := func(g policy.Grant, err error) (*body[Grant], error) {
 		if err != nil {
 			return nil, err
 		}
-		return reply(showGrant(g, s.Now()), nil)
+		return reply(s.showGrant(g), nil)
 	}
 	register(s, huma.Operation{
 		OperationID: "grants", Method: http.MethodGet, Path: "/v1/grants",
@@ -176,8 +180,7 @@ func (s *server) grantRoutes() {
 		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	}) (*body[[]Grant], error) {
 		gs, err := s.Grants.Grants(ctx, c.who, GrantFilter{Active: in.Active, Target: in.Target, Mine: in.Mine, Limit: in.Limit})
-		now := s.Now()
-		return reply(showAll(gs, func(g policy.Grant) Grant { return showGrant(g, now) }), err)
+		return reply(showAll(gs, s.showGrant), err)
 	})
 	register(s, huma.Operation{
 		OperationID: "grant", Method: http.MethodGet, Path: "/v1/grants/{id}",
@@ -187,7 +190,7 @@ func (s *server) grantRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		out := showGrant(g, s.Now())
+		out := s.showGrant(g)
 		if out.Status == GrantEnded {
 			if out.Receipt, err = s.Grants.Receipt(ctx, g); err != nil {
 				return nil, err

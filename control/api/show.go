@@ -64,9 +64,9 @@ func showRequest(r policy.Request) Request {
 	return out
 }
 
-func showGrant(g policy.Grant, now time.Time) Grant {
+func showGrant(g policy.Grant, engine string, now time.Time) Grant {
 	out := Grant{
-		ID: g.ID, Request: g.Request, Person: ShowPerson(g.Identity), Target: g.Target, Level: g.Level,
+		ID: g.ID, Request: g.Request, Person: ShowPerson(g.Identity), Target: g.Target, Engine: engine, Level: g.Level,
 		Policy: g.Policy, Approvers: g.Approvers, Start: utc(g.Start), End: utc(g.End), Status: GrantEnded,
 		Ended: utc(g.Ended), EndCode: g.EndCode, EndReason: g.EndReason, EndedBy: g.EndedBy,
 	}

@@ -173,6 +173,7 @@ type Grant struct {
 	Request   string    `json:"request"`
 	Person    Person    `json:"person"`
 	Target    string    `json:"target"`
+	Engine    string    `json:"engine,omitempty" doc:"The target's, while it is served"`
 	Level     string    `json:"level"`
 	Policy    string    `json:"policy"`
 	Approvers []string  `json:"approvers,omitempty"`
@@ -208,7 +209,7 @@ type Credentials struct {
 	Database string    `json:"database"`
 	User     string    `json:"user"`
 	Password string    `json:"password"`
-	SSLMode  string    `json:"sslmode" doc:"In libpq's words"`
+	SSLMode  string    `json:"sslmode" doc:"disable, or verify-full: TLS, with the certificate and its host verified"`
 	CA       string    `json:"ca,omitempty" doc:"PEM of the CA that vouches for the listener, when the system's would not"`
 	End      time.Time `json:"end"`
 }

@@ -16,7 +16,7 @@ func IsTargetName(name string) bool { return targetName.MatchString(name) }
 var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // check reports what is well-formed YAML and still can't be meant. It runs on whatever could be read.
-func (c *Config) check(d *decoder, engines []string) {
+func (c *Config) check(d *decoder, engines Engines) {
 	c.checkAPI(d)
 	for i := range c.Listeners {
 		c.Listeners[i].check(d, fmt.Sprintf("listeners[%d]", i), engines)
@@ -42,6 +42,7 @@ func (c *Config) check(d *decoder, engines []string) {
 		t.check(d, key, engines)
 		c.Targets[name] = t
 	}
+	c.checkServed(d, engines)
 	if dur := c.Recording.Durability; dur != "process" && dur != "disk" {
 		d.at("recording.durability", "%q is unknown: process or disk", dur)
 	}
@@ -60,7 +61,7 @@ func (c *Config) checkAPI(d *decoder) {
 	checkURL(d, "api.url", c.API.URL)
 }
 
-func (l *Listener) check(d *decoder, key string, engines []string) {
+func (l *Listener) check(d *decoder, key string, engines Engines) {
 	checkEngine(d, key+".engine", l.Engine, engines)
 	checkListen(d, key+".listen", l.Listen, l.TLS != nil)
 	if _, _, err := net.SplitHostPort(l.Address); l.Address != "" && err != nil {
@@ -68,9 +69,59 @@ func (l *Listener) check(d *decoder, key string, engines []string) {
 	}
 }
 
-func checkEngine(d *decoder, key, engine string, engines []string) {
-	if engine != "" && len(engines) > 0 && !slices.Contains(engines, engine) {
-		d.at(key, "engine %q is unknown%s", engine, hint(engine, engines))
+func checkEngine(d *decoder, key, engine string, engines Engines) {
+	if _, known := engines[engine]; engine != "" && len(engines) > 0 && !known {
+		d.at(key, "engine %q is unknown%s", engine, hint(engine, sortedKeys(engines)))
+	}
+}
+
+// checkServed holds listeners against targets: what a listener names is there and of its engine, and every
+// target can be reached.
+func (c *Config) checkServed(d *decoder, engines Engines) {
+	for i, l := range c.Listeners {
+		if _, known := engines[l.Engine]; known || len(engines) == 0 {
+			c.checkPin(d, fmt.Sprintf("listeners[%d].target", i), l, engines[l.Engine].Pinned)
+		}
+	}
+	if slices.ContainsFunc(d.problems, func(p Problem) bool { return strings.HasPrefix(p.Key, "listeners") }) {
+		return // when those are right, the target may be served
+	}
+	for _, name := range sortedKeys(c.Targets) {
+		engine := c.Targets[name].Engine
+		kind, known := engines[engine]
+		if !known || slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Serves(name, engine) }) {
+			continue
+		}
+		pin := ""
+		if kind.Pinned {
+			pin = ", target: " + name
+		}
+		d.at("targets."+name, "no listener serves it: add - {engine: %s%s, listen: host:port} to listeners", engine, pin)
+	}
+}
+
+// Serves reports whether grants on a target of an engine can be used there.
+func (l Listener) Serves(target, engine string) bool {
+	return l.Engine == engine && (l.Target == "" || l.Target == target)
+}
+
+// checkPin looks at the target that a listener names, or should name.
+func (c *Config) checkPin(d *decoder, key string, l Listener, pinned bool) {
+	t, there := c.Targets[l.Target]
+	switch {
+	case l.Target == "" && !d.has(key) && pinned:
+		var names []string
+		for _, name := range sortedKeys(c.Targets) {
+			if c.Targets[name].Engine == l.Engine {
+				names = append(names, name)
+			}
+		}
+		d.at(key, "is missing: with %s a listener serves one target, since the server speaks first%s", l.Engine, hint("", names))
+	case l.Target == "": // reported already, if it is there
+	case !there && len(c.Targets) > 0:
+		d.at(key, "no such target%s", hint(l.Target, sortedKeys(c.Targets)))
+	case there && t.Engine != "" && t.Engine != l.Engine:
+		d.at(key, "the target %s is of the engine %s, and this listener of %s", l.Target, t.Engine, l.Engine)
 	}
 }
 
@@ -112,7 +163,7 @@ func checkURL(d *decoder, key, raw string) {
 	}
 }
 
-func (t *Target) check(d *decoder, key string, engines []string) {
+func (t *Target) check(d *decoder, key string, engines Engines) {
 	if t.URL == "" {
 		return // reported already
 	}
@@ -125,10 +176,8 @@ func (t *Target) check(d *decoder, key string, engines []string) {
 		d.at(key+".url", "a password does not belong in this file: remove it, and write password: file:/path or env:NAME beside the url")
 		return
 	}
-	t.Engine = u.Scheme
-	if u.Scheme == "postgresql" {
-		t.Engine, u.Scheme = "postgres", "postgres"
-	}
+	t.Engine = engines.named(u.Scheme)
+	u.Scheme = t.Engine
 	switch {
 	case u.Scheme == "" || u.Opaque != "":
 		d.at(key+".url", "%q is not a target: write engine://broker@host:port/database", t.URL)
@@ -139,18 +188,7 @@ func (t *Target) check(d *decoder, key string, engines []string) {
 		d.at(key+".url", "names no database: write %s://%s@%s/database", u.Scheme, u.User.Username(), u.Host)
 	}
 	checkEngine(d, key+".url", t.Engine, engines)
-	t.URL = verified(u)
-}
-
-// verified makes verify-full the default of a target that is not on this machine.
-func verified(u *url.URL) string {
-	q := u.Query()
-	host := u.Hostname()
-	if u.Scheme == "postgres" && !q.Has("sslmode") && host != "" && !loopback(host) && !strings.HasPrefix(q.Get("host"), "/") {
-		q.Set("sslmode", "verify-full")
-		u.RawQuery = q.Encode()
-	}
-	return u.String()
+	t.URL = u.String()
 }
 
 // complained reports whether there is a problem at the key already.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/curfewdb/curfew/policy"
@@ -51,6 +52,7 @@ type TLS struct {
 // Listener is where database clients connect.
 type Listener struct {
 	Engine  string `yaml:"engine,required"`
+	Target  string `yaml:"target"` // the one target that it serves; empty: every target of its engine
 	Listen  string `yaml:"listen,required"`
 	Address string `yaml:"address"` // host:port that clients are told; default: Listen
 	TLS     *TLS   `yaml:"tls"`     // required off loopback
@@ -86,9 +88,27 @@ type Anchor struct {
 	File string `yaml:"file,path,required"`
 }
 
-// Load reads curfew.yaml. engines are the names of the engines there are; without any, engine names
-// are not checked.
-func Load(path string, engines ...string) (*Config, error) {
+// Engine is what the files have to know of one kind of database.
+type Engine struct {
+	Aliases []string // other schemes of its targets' URLs, beside its name
+	Pinned  bool     // a listener serves one target, which it must name
+}
+
+// Engines are those that there are, by name.
+type Engines map[string]Engine
+
+// named gives the engine that a URL's scheme means, which may be unknown.
+func (e Engines) named(scheme string) string {
+	for name, engine := range e {
+		if slices.Contains(engine.Aliases, scheme) {
+			return name
+		}
+	}
+	return scheme
+}
+
+// Load reads curfew.yaml. Without engines, what has to do with them is not checked.
+func Load(path string, engines Engines) (*Config, error) {
 	c, problems := load(path, engines)
 	if err := wrong(problems); err != nil {
 		return nil, err
@@ -97,7 +117,7 @@ func Load(path string, engines ...string) (*Config, error) {
 }
 
 // LoadAll reads curfew.yaml and the policy that it names, and reports what is wrong in either at once.
-func LoadAll(path string, engines ...string) (*Config, *policy.Policy, error) {
+func LoadAll(path string, engines Engines) (*Config, *policy.Policy, error) {
 	c, problems := load(path, engines)
 	err := wrong(problems)
 	if c == nil || c.Policy == "" {
@@ -118,7 +138,7 @@ func LoadAll(path string, engines ...string) (*Config, *policy.Policy, error) {
 }
 
 // load gives whatever could be read beside the problems; nil when the file could not be read at all.
-func load(path string, engines []string) (*Config, []Problem) {
+func load(path string, engines Engines) (*Config, []Problem) {
 	text, problems := readFile(path)
 	if problems != nil {
 		return nil, problems

@@ -54,6 +54,9 @@ readers:
   - {who: {groups: [security]}, targets: ["*"]}
 `
 
+// kinds are two engines: one with a URL scheme beside its name, one whose listeners are pinned.
+var kinds = Engines{"postgres": {Aliases: []string{"postgresql"}}, "mysql": {Aliases: []string{"mariadb"}, Pinned: true}}
+
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -65,7 +68,7 @@ func write(t *testing.T, name, text string) string {
 
 func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 	path := write(t, "curfew.yaml", good)
-	c, err := Load(path, "postgres")
+	c, err := Load(path, kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +85,7 @@ func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 		{c.Refresh, 5 * time.Minute},
 		{c.Recording.Durability, "process"},
 		{c.Targets["orders"].Engine, "postgres"},
-		{c.Targets["orders"].URL, "postgres://broker@db.example.com:5432/orders?sslmode=verify-full"},
+		{c.Targets["orders"].URL, "postgres://broker@db.example.com:5432/orders"},
 		{c.Targets["local"].URL, "postgres://broker@127.0.0.1/local"},
 	} {
 		if !reflect.DeepEqual(v[0], v[1]) {
@@ -92,7 +95,7 @@ func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 }
 
 func TestLoadPolicyResolves(t *testing.T) {
-	c, err := Load(write(t, "curfew.yaml", good))
+	c, err := Load(write(t, "curfew.yaml", good), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,14 +196,14 @@ FILE:5: targets: is empty: at least one is needed
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, "curfew.yaml", tt.file)
-			_, err := Load(path, "postgres", "mysql")
+			_, err := Load(path, kinds)
 			same(t, path, tt.want, err)
 		})
 	}
 }
 
 func TestLoadPolicyReportsEverythingAtOnce(t *testing.T) {
-	c, err := Load(write(t, "curfew.yaml", good))
+	c, err := Load(write(t, "curfew.yaml", good), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +267,7 @@ func TestLoadAllReportsBothFiles(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "policy.yaml"), []byte("rule: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := LoadAll(path)
+	_, _, err := LoadAll(path, kinds)
 	var es *Errors
 	if !errors.As(err, &es) || !strings.Contains(err.Error(), "curfew.yaml:16: nod: unknown key") ||
 		!strings.Contains(err.Error(), "policy.yaml:1: rule: unknown key") {
@@ -274,7 +277,7 @@ func TestLoadAllReportsBothFiles(t *testing.T) {
 
 func TestMissingFileIsAProblemToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "curfew.yaml")
-	_, _, err := LoadAll(path)
+	_, _, err := LoadAll(path, kinds)
 	same(t, path, "FILE: can't be read: no such file or directory\n", err)
 }
 
@@ -314,7 +317,7 @@ func same(t *testing.T, path, want string, err error) {
 
 // The example that docker-compose.yml mounts must load.
 func TestDeployedExampleLoads(t *testing.T) {
-	c, p, err := LoadAll(filepath.Join("..", "..", "deploy", "curfew.yaml"), "postgres")
+	c, p, err := LoadAll(filepath.Join("..", "..", "deploy", "curfew.yaml"), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}

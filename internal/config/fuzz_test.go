@@ -21,7 +21,7 @@ func FuzzLoad(f *testing.F) {
 		c := &Config{}
 		d.decode(bytes.NewReader(text), c)
 		c.defaults(d)
-		c.check(d, []string{"postgres"})
+		c.check(d, kinds)
 		p := &decoder{file: "policy.yaml"}
 		var pf policyFile
 		p.decode(bytes.NewReader(text), &pf)
