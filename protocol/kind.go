@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"strings"
+
+	"github.com/curfewdb/curfew/recorder"
 )
 
 // Kind is what there is to know of an engine before any target: how its fronts and engines are made, how
@@ -17,9 +19,10 @@ type Kind struct {
 	Pinned   bool
 	NewFront func(ListenerConfig) (Front, error)
 	// New makes the engine of one target. The database need not be up.
-	New    func(ctx context.Context, cfg TargetConfig) (Engine, error)
-	Client StockClient
-	Trial  Trial
+	New     func(ctx context.Context, cfg TargetConfig) (Engine, error)
+	Dialect recorder.Dialect // how its SQL is written, for the recorder to find passwords in it
+	Client  StockClient
+	Trial   Trial
 }
 
 // ListenerConfig is one listener, whatever its engine.

@@ -30,8 +30,18 @@ type Options struct {
 	Durability Durability // default Process
 	Node       string     // name of this node, for headers that name none
 	Log        *slog.Logger
-	FS         FS // nil but in tests
+	Dialects   map[string]Dialect // by Header.Engine; DialectDollars where it has none
+	FS         FS                 // nil but in tests
 }
+
+// Dialect is how an engine's SQL is written, as far as passwords in it must be found.
+type Dialect int
+
+// The dialects.
+const (
+	DialectDollars     Dialect = iota // dollar quotes, nested comments; a backslash is itself but in E'…'
+	DialectBackslashes                // backslash escapes, # comments, code in /*! */, "…" is a literal
+)
 
 // Library is the directory that holds this node's recordings. One process at a time has it.
 // Its methods are safe for concurrent use.
@@ -39,6 +49,7 @@ type Library struct {
 	dir        string
 	durability Durability
 	node       string
+	dialects   map[string]Dialect
 	log        *slog.Logger
 	fs         FS
 	lockFile   *os.File
@@ -77,7 +88,7 @@ func Open(dir string, o Options) (*Library, error) {
 		return nil, err
 	}
 	l := &Library{
-		dir: dir, durability: o.Durability, node: o.Node, log: o.Log, fs: o.FS,
+		dir: dir, durability: o.Durability, node: o.Node, dialects: o.Dialects, log: o.Log, fs: o.FS,
 		syncs: make(chan struct{}, 4), writers: map[string]*Writer{},
 	}
 	l.buffers.New = func() any { return new(buffer) }

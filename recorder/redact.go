@@ -17,7 +17,7 @@ const redactedLiteral = "'***'"
 // _charset'…', $tag$…$tag$, and, for MySQL, "…". Bodies between dollar quotes are read as SQL, the inside of
 // '…' is not. docs/FORMAT.md names what this does not find.
 type redactor struct {
-	mysql bool // backslash escapes, # comments, "…" is a literal, no dollar quotes
+	backslashes bool // backslash escapes, # comments, "…" is a literal, no dollar quotes
 
 	state  redactState
 	prev   byte // byte before, within the state
@@ -124,7 +124,7 @@ func lowerByte(c byte) byte {
 
 // reset begins a new text.
 func (r *redactor) reset() {
-	*r = redactor{mysql: r.mysql, tag: r.tag[:0], inner: dollar{tag: r.inner.tag}, outer: dollar{tag: r.outer.tag}}
+	*r = redactor{backslashes: r.backslashes, tag: r.tag[:0], inner: dollar{tag: r.inner.tag}, outer: dollar{tag: r.outer.tag}}
 }
 
 // take gives the number of secrets begun since it was called last.
@@ -239,7 +239,7 @@ func (r *redactor) block(c byte) byte {
 		if r.depth--; r.depth <= 0 {
 			r.state = stNormal
 		}
-	case prev == '/' && c == '*' && !r.mysql:
+	case prev == '/' && c == '*' && !r.backslashes:
 		r.prev = 0
 		r.depth++
 	}
@@ -263,9 +263,9 @@ func (r *redactor) normal(dst []byte, c byte) []byte {
 	prev := r.prev
 	r.prev = c
 	switch {
-	case c == '\'' || c == '"' || c == '`' && r.mysql:
+	case c == '\'' || c == '"' || c == '`' && r.backslashes:
 		return r.openQuote(dst, c)
-	case isWord(c) || c == '$' && (r.wordLen > 0 || r.mysql):
+	case isWord(c) || c == '$' && (r.wordLen > 0 || r.backslashes):
 		if r.wordLen < len(r.word) {
 			r.word[r.wordLen] = lowerByte(c)
 		}
@@ -280,13 +280,13 @@ func (r *redactor) normal(dst []byte, c byte) []byte {
 	case c == '$':
 		r.state, r.tag = stTag, r.tag[:0]
 	case c == '-' && prev == '-':
-		if r.state, r.prev = stLine, 0; r.mysql {
+		if r.state, r.prev = stLine, 0; r.backslashes {
 			r.state = stDash
 		}
-	case c == '#' && r.mysql:
+	case c == '#' && r.backslashes:
 		r.state = stLine
 	case c == '*' && prev == '/':
-		if r.state, r.depth, r.prev = stBlock, 1, 0; r.mysql {
+		if r.state, r.depth, r.prev = stBlock, 1, 0; r.backslashes {
 			r.state = stOpen
 		}
 	case c == '-' || c == '/' || c <= ' ':
@@ -319,8 +319,8 @@ func (r *redactor) statement() {
 }
 
 func (r *redactor) openQuote(dst []byte, c byte) []byte {
-	literal := c == '\'' || c == '"' && r.mysql
-	r.escape = literal && r.mysql
+	literal := c == '\'' || c == '"' && r.backslashes
+	r.escape = literal && r.backslashes
 	switch {
 	case !literal:
 		r.endWord()
@@ -398,7 +398,7 @@ func (r *redactor) endWord() {
 		r.armed, r.equals, r.identified = true, false, 2
 	case stage == 2 && (r.is("using") || r.is("replace")):
 		r.armed, r.equals = true, false
-	case r.mysql && r.word[0] == '_' && r.armed: // a character set before its literal
+	case r.backslashes && r.word[0] == '_' && r.armed: // a character set before its literal
 	default:
 		r.armed = false
 	}

@@ -7,7 +7,7 @@ import (
 
 // redactAll runs a text through a redactor in slices of n bytes.
 func redactAll(engine, text string, n int) (string, int) {
-	r := redactor{mysql: engine == "mysql"}
+	r := redactor{backslashes: engine == "mysql"}
 	var out []byte
 	for len(text) > 0 {
 		k := min(n, len(text))
@@ -140,4 +140,25 @@ func BenchmarkRedact(b *testing.B) {
 			dst = r.append(dst[:0], long)
 		}
 	})
+}
+
+// How an engine's SQL is written is what the library is told of it by name.
+func TestLibraryRedactsInTheEnginesDialect(t *testing.T) {
+	l := openLibrary(t, t.TempDir(), Options{Dialects: map[string]Dialect{"other": DialectBackslashes}})
+	for session, c := range map[string]struct{ engine, want string }{
+		"s1": {"postgres", `SET PASSWORD = '***' hunter2'`},
+		"s2": {"other", `SET PASSWORD = '***'`},
+	} {
+		h := testHeader(session)
+		h.Engine = c.engine
+		w, err := l.Create(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record(t, w, statement(1, `SET PASSWORD = 'a\' hunter2'`))
+		seal(t, w)
+		if _, events := content(t, l, session); texts(events)[1] != c.want {
+			t.Errorf("%s: %s", c.engine, texts(events)[1])
+		}
+	}
 }

@@ -76,7 +76,7 @@ type Writer struct {
 func newWriter(l *Library, h Header, path string, f *os.File) *Writer {
 	w := &Writer{lib: l, header: h, began: time.Now(), path: path, file: f, digest: sha256.New()}
 	w.salted = len(w.salts)
-	w.redact.mysql = h.Engine == "mysql"
+	w.redact.backslashes = l.dialects[h.Engine] == DialectBackslashes
 	w.flushTimer = time.AfterFunc(time.Hour, w.flushTick)
 	w.syncTimer = time.AfterFunc(time.Hour, w.syncTick)
 	w.flushTimer.Stop()

@@ -8,6 +8,7 @@ import (
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/protocol/postgres"
+	"github.com/curfewdb/curfew/recorder"
 )
 
 // engines is the map of engines, by the scheme of their targets' URLs. Another one is one folder under
@@ -28,6 +29,15 @@ func engineWords() config.Engines {
 		words[name] = config.Engine{Aliases: kind.Aliases, Pinned: kind.Pinned}
 	}
 	return words
+}
+
+// dialects are what the recorder has to know of them.
+func dialects() map[string]recorder.Dialect {
+	all := map[string]recorder.Dialect{}
+	for name, kind := range engines() {
+		all[name] = kind.Dialect
+	}
+	return all
 }
 
 // engineOfURL finds the engine that a target's URL means.

@@ -97,7 +97,7 @@ func (h *house) openStores(ctx context.Context) (err error) {
 	}
 	h.closers = append(h.closers, h.store.Close)
 	h.library, err = recorder.Open(filepath.Join(h.cfg.Data, "recordings"),
-		recorder.Options{Durability: recorder.Durability(h.cfg.Recording.Durability), Node: h.cfg.Node, Log: h.log})
+		recorder.Options{Durability: recorder.Durability(h.cfg.Recording.Durability), Node: h.cfg.Node, Dialects: dialects(), Log: h.log})
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ targets:
   orders:
     levels:
       reader: {roles: [orders_reader]}
-      writer: {roles: [orders_writer], set_role: true, sessions: 3}
+      writer: {roles: [orders_writer], set_role: true, prepared_transactions: true, local_infile: true, sessions: 3}
 rules:
   - name: writers
     who: {groups: [developers]}
@@ -94,6 +94,28 @@ func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 	}
 }
 
+// A listener of one target's own may stand beside one that serves all, whatever the order, and an engine's
+// URLs may have another scheme.
+func TestListenersMayBeATargetsOwn(t *testing.T) {
+	text := strings.Replace(good, "issuers:", `  - {engine: postgres, listen: 127.0.0.1:6433, target: local}
+  - {engine: mysql, listen: 127.0.0.1:7306, target: shop}
+issuers:`, 1)
+	text = strings.Replace(text, "anchors:", "  shop: {url: 'mariadb://broker@db/shop'}\nanchors:", 1)
+	c, err := Load(write(t, "curfew.yaml", text), kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Targets["shop"]; got.Engine != "mysql" || got.URL != "mysql://broker@db/shop" {
+		t.Errorf("%+v", got)
+	}
+	for i, want := range []string{"", "local", "shop"} {
+		l := c.Listeners[i]
+		if l.Target != want || !l.Serves("local", "postgres") == (i < 2) || l.Serves("orders", "postgres") != (i == 0) || l.Serves("shop", "mysql") != (i == 2) {
+			t.Errorf("listener %d: %+v", i, l)
+		}
+	}
+}
+
 func TestLoadPolicyResolves(t *testing.T) {
 	c, err := Load(write(t, "curfew.yaml", good), kinds)
 	if err != nil {
@@ -107,7 +129,8 @@ func TestLoadPolicyResolves(t *testing.T) {
 		t.Errorf("text or hash %q", p.Hash)
 	}
 	if got := p.Targets["orders"]; got.Labels["env"] != "prod" || !reflect.DeepEqual(got.Levels["writer"],
-		policy.Level{Roles: []string{"orders_writer"}, SetRole: true, Sessions: 3}) {
+		policy.Level{Roles: []string{"orders_writer"}, SetRole: true, PreparedTransactions: true, LocalInfile: true, Sessions: 3}) ||
+		got.Levels["reader"].LocalInfile {
 		t.Errorf("target %+v", got)
 	}
 	want := policy.Rule{
@@ -187,6 +210,39 @@ FILE:3: listeners: is empty: at least one is needed
 FILE:4: issuers: has no value: give one, or remove the key
 FILE:5: targets: is empty: at least one is needed
 `},
+		"listeners and targets": {`
+data: /d
+issuers: [{url: https://idp.example.com, client_id: x}]
+listeners:
+  - {engine: mysql, listen: 127.0.0.1:7306}
+  - {engine: mysql, listen: 127.0.0.1:7307, target: shpo}
+  - {engine: mysql, listen: 127.0.0.1:7308, target: orders}
+  - {engine: postgres, listen: 127.0.0.1:6432, target: ""}
+targets:
+  shop: {url: mysql://broker@db/shop}
+  baskets: {url: mariadb://broker@db/baskets}
+  orders: {url: postgres://broker@db/orders}
+`, `
+FILE:5: listeners[0].target: is missing: with mysql a listener serves one target, since the server speaks first: known here: baskets, shop
+FILE:6: listeners[1].target: no such target: did you mean "shop"?
+FILE:7: listeners[2].target: the target orders is of the engine postgres, and this listener of mysql
+FILE:8: listeners[3].target: is empty: give a value, or remove the key
+`},
+		"targets without a listener": {`
+data: /d
+issuers: [{url: https://idp.example.com, client_id: x}]
+listeners:
+  - {engine: mysql, listen: 127.0.0.1:7306, target: shop}
+  - {engine: postgres, listen: 127.0.0.1:6432, target: orders}
+targets:
+  shop: {url: mysql://broker@db/shop}
+  baskets: {url: mysql://broker@db/baskets}
+  orders: {url: postgres://broker@db/orders}
+  stock: {url: postgres://broker@db/stock}
+`, `
+FILE:9: targets.baskets: no listener serves it: add - {engine: mysql, target: baskets, listen: host:port} to listeners
+FILE:11: targets.stock: no listener serves it: add - {engine: postgres, listen: host:port} to listeners
+`},
 		"aliases": {good + "node: &n x\n", "FILE:16: node: YAML anchors and aliases are not allowed: write the value out\n"},
 		"unreadable url": {strings.Replace(good, "postgresql://broker@", "postgres://broker:hunter2%zz@", 1),
 			"FILE:10: targets.orders.url: is not a URL: write engine://broker@host:port/database\n"},
@@ -212,7 +268,7 @@ targets:
   order:
     levels:
       writer: {roles: [curfew_quarantine], set_role: yes, sessions: -1}
-      reader: {role: [x]}
+      reader: {role: [x], local_infile: 1}
 rules:
   - name: a
     who: {}
@@ -240,6 +296,7 @@ FILE:5: targets.order.levels.writer.set_role: must be true or false, not "yes"
 FILE:5: targets.order.levels.writer.roles[0]: "curfew_quarantine": roles named curfew_… are Curfew's own
 FILE:5: targets.order.levels.writer.sessions: must not be negative
 FILE:6: targets.order.levels.reader.role: unknown key: did you mean "roles"?
+FILE:6: targets.order.levels.reader.local_infile: must be true or false, not "1"
 FILE:6: targets.order.levels.reader.roles: is missing
 FILE:9: rules[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
 FILE:10: rules[0].targets[0]: no target "ordres" in this policy: did you mean "order"?

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
 )
 
 // Kind is the engine, as the map of engines has it.
@@ -20,7 +21,8 @@ func Kind() protocol.Kind {
 			}
 			return e, nil
 		},
-		Client: stockClient(),
+		Dialect: recorder.DialectDollars,
+		Client:  stockClient(),
 		Trial: protocol.Trial{
 			Example: "postgres://postgres@localhost:5432/orders",
 			Port:    6432,
