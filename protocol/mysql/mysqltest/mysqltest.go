@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -252,9 +253,14 @@ func (s *Server) DSN(user, password, database string) string {
 	return c.FormatDSN()
 }
 
-// URL is the address without a password, as the configuration wants it.
+// URL is the address without a password, as the configuration wants it. It names MySQL's public key, without
+// which nobody's first login of a new account gets through in clear text.
 func (s *Server) URL(user, database string) string {
-	return fmt.Sprintf("mysql://%s@127.0.0.1:%d/%s?sslmode=disable", user, s.Port, database)
+	address := fmt.Sprintf("mysql://%s@127.0.0.1:%d/%s?sslmode=disable", user, s.Port, database)
+	if !s.IsMariaDB() {
+		address += "&server_public_key=" + url.QueryEscape(s.path("data", "public_key.pem"))
+	}
+	return address
 }
 
 // AdminDSN is the address for the administrator.
@@ -317,7 +323,9 @@ func (s *Server) with(ctx context.Context, database string, f func(*sql.Conn) er
 	return f(c)
 }
 
-func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *Server) path(names ...string) string {
+	return filepath.Join(append([]string{s.dir}, names...)...)
+}
 
 // command runs the server's program as somebody who is not root.
 func (s *Server) command(args ...string) (*exec.Cmd, error) {
