@@ -20,7 +20,7 @@ type Curfew struct {
 	Bin     string
 	Dir     string   // of the data
 	API     string   // host:port
-	Listen  string   // host:port for psql
+	Listen  []string // host:port for PostgreSQL's clients, TARGET=host:port for those of a MariaDB
 	Targets []string // NAME=URL
 	Env     []string // beside this process's own
 
@@ -35,8 +35,15 @@ func NewCurfew(bin, dir string, targets ...string) (*Curfew, error) {
 	if c.API, err = FreeAddr(); err != nil {
 		return nil, err
 	}
-	if c.Listen, err = FreeAddr(); err != nil {
-		return nil, err
+	for _, t := range targets {
+		addr, err := FreeAddr()
+		if err != nil {
+			return nil, err
+		}
+		if name, _, _ := strings.Cut(t, "="); name != Orders {
+			addr = name + "=" + addr
+		}
+		c.Listen = append(c.Listen, addr)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -83,7 +90,10 @@ func (c *Curfew) Start(ctx context.Context) error {
 
 // Launch starts the process and waits for nothing.
 func (c *Curfew) Launch() error {
-	args := []string{"dev", "--dir", c.Dir, "--api", c.API, "--listen", c.Listen, "--yes"}
+	args := []string{"dev", "--dir", c.Dir, "--api", c.API, "--yes"}
+	for _, l := range c.Listen {
+		args = append(args, "--listen", l)
+	}
 	for _, t := range c.Targets {
 		args = append(args, "--target", t)
 	}
