@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/enginetest"
 	"github.com/curfewdb/curfew/protocol/postgres/pgtest"
 )
 
@@ -45,6 +46,9 @@ func run(m *testing.M) (code int, err error) {
 	flag.Parse()
 	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
 		return m.Run(), nil // each of the fuzzer's processes comes here, and none needs a server
+	}
+	if enginetest.Child() {
+		return m.Run(), nil
 	}
 	server, err = pgtest.Start("max_prepared_transactions=10", "max_connections=40", "log_statement=all")
 	if errors.Is(err, pgtest.ErrMissing) && os.Getenv("CI") == "" {
