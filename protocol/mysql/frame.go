@@ -350,6 +350,21 @@ func parseOK(payload []byte, caps capability) (ok okPacket, whole bool) {
 	return ok, len(b) == 0
 }
 
+// appendOK appends an OK packet's payload.
+func appendOK(dst []byte, ok okPacket, caps capability) []byte {
+	dst = appendLenenc(appendLenenc(append(dst, packetOK), ok.affected), ok.insertID)
+	dst = binary.LittleEndian.AppendUint16(dst, ok.status)
+	dst = binary.LittleEndian.AppendUint16(dst, ok.warnings)
+	changed := caps&capSessionTrack != 0 && ok.status&statusSessionStateChanged != 0
+	if len(ok.info) > 0 || changed {
+		dst = appendLenencBytes(dst, ok.info)
+	}
+	if changed {
+		dst = appendLenencBytes(dst, ok.state)
+	}
+	return dst
+}
+
 // errPacket is an ERR packet. Its slices alias the payload.
 type errPacket struct {
 	code           uint16

@@ -1,0 +1,223 @@
+package mysql
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"io"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	driver "github.com/go-sql-driver/mysql"
+
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/mysql/mysqltest"
+)
+
+// lobby lets stock clients in at the package's server, as the administrator.
+type lobby struct {
+	port   string
+	logins chan protocol.Login
+	errs   chan error
+}
+
+// newLobby serves a Front on addresses of loopback.
+func newLobby(t *testing.T, cfg FrontConfig, host string) *lobby {
+	t.Helper()
+	tg := targetOf(t, need(t), "sslmode=prefer")
+	cfg.Engine = &Engine{target: tg, prober: newProber(tg)}
+	f := NewFront(cfg)
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lb := &lobby{port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port), logins: make(chan protocol.Login, 100), errs: make(chan error, 100)}
+	var open sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	open.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { lb.errs <- lb.serve(ctx, f, conn) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); cancel(); open.Wait() })
+	return lb
+}
+
+// serve lets one client in and carries bytes until either side hangs up.
+func (lb *lobby) serve(ctx context.Context, f *Front, conn net.Conn) error {
+	accepted, err := f.Accept(ctx, conn, newKeeper())
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	c := accepted.(*client)
+	u, err := dialUpstream(ctx, landing{
+		target: f.cfg.Engine.target, prober: f.cfg.Engine.prober, user: mysqltest.Admin, secret: mysqltest.Password,
+		database: c.database, caps: c.caps, charset: c.charset, maxPacket: c.maxPacket, attrs: c.login.Attributes,
+	})
+	if err != nil {
+		c.Close(err)
+		return err
+	}
+	if err := c.welcome(ctx, u); err != nil {
+		return err
+	}
+	lb.logins <- c.Login()
+	defer context.AfterFunc(ctx, func() { u.conn.Close(); c.conn.Close() })()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(u.conn, io.MultiReader(strings.NewReader(string(c.reader.rest())), c.conn))
+		u.conn.Close()
+	}()
+	_, _ = io.Copy(c.conn, u.conn)
+	c.Close(nil)
+	<-done
+	return nil
+}
+
+// login is what the last client that got in said of itself.
+func (lb *lobby) login(t *testing.T) protocol.Login {
+	t.Helper()
+	select {
+	case l := <-lb.logins:
+		return l
+	default:
+		t.Fatal("nobody got in")
+		return protocol.Login{}
+	}
+}
+
+// TestDriver: go-sql-driver gets in by each of its plugins, with prepared statements and in plain text.
+func TestDriver(t *testing.T) {
+	cert, pool := selfSigned(t)
+	if err := driver.RegisterTLSConfig("wire", &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	defer driver.DeregisterTLSConfig("wire")
+	for _, withTLS := range []bool{false, true} {
+		cfg := FrontConfig{}
+		if withTLS {
+			cfg = FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, RequireTLS: true}
+		}
+		lb := newLobby(t, cfg, "127.0.0.1")
+		open := func(password string, change func(*driver.Config)) error {
+			c := driver.NewConfig()
+			c.User, c.Passwd, c.Net, c.Addr, c.DBName = "gknown", password, "tcp", "127.0.0.1:"+lb.port, "test"
+			c.ConnectionAttributes = "program_name:tally"
+			c.Logger = &driver.NopLogger{}
+			if withTLS {
+				c.TLSConfig = "wire"
+			}
+			change(c)
+			connector, err := driver.NewConnector(c)
+			if err != nil {
+				return err
+			}
+			db := sql.OpenDB(connector)
+			defer db.Close()
+			var database string
+			var n int
+			if err := db.QueryRowContext(t.Context(), "SELECT DATABASE()").Scan(&database); err != nil {
+				return err
+			}
+			if err := db.QueryRowContext(t.Context(), "SELECT ? + 1", 41).Scan(&n); err != nil {
+				return err
+			}
+			if database != "test" || n != 42 {
+				return errors.New("a wrong answer")
+			}
+			return nil
+		}
+		plain := func(*driver.Config) {}
+		if err := open(personPassword, plain); err != nil {
+			t.Fatal(err)
+		}
+		if l := lb.login(t); l.Application != "tally" || l.Attributes["_client_name"] != "Go-MySQL-Driver" || l.Database != "test" || withTLS != (l.TLS != "") {
+			t.Errorf("%+v", l)
+		}
+		var said *driver.MySQLError
+		if err := open("wrong", plain); !errors.As(err, &said) || said.Number != 1045 || string(said.SQLState[:]) != "28000" {
+			t.Errorf("%v", err)
+		}
+		if err := open(personPassword, func(c *driver.Config) { c.DBName = "nowhere" }); !errors.As(err, &said) || said.Number != 1049 {
+			t.Errorf("%v", err)
+		}
+		if withTLS {
+			if err := open(personPassword, func(c *driver.Config) { c.TLSConfig = "false" }); !errors.As(err, &said) || said.Number != 3159 {
+				t.Errorf("%v", err)
+			}
+		}
+	}
+}
+
+// stock runs a stock mariadb client.
+func (lb *lobby) stock(t *testing.T, host, password string, args ...string) (string, error) {
+	t.Helper()
+	program, err := exec.LookPath("mariadb")
+	if err != nil {
+		t.Skip("no mariadb client here")
+	}
+	args = append([]string{"--no-defaults", "--protocol=tcp", "-h", host, "-P", lb.port, "-u", "gknown", "-p" + password, "-N"}, args...)
+	cmd := exec.CommandContext(t.Context(), program, append(args, "-e", "SELECT DATABASE(), 6*7", "test")...)
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// TestStockClient: the mariadb program gets in by each of its plugins, with and without TLS.
+func TestStockClient(t *testing.T) {
+	cert, _ := selfSigned(t)
+	certFile, _ := pemFiles(t, cert)
+	verified := []string{"--ssl", "--ssl-verify-server-cert", "--ssl-ca=" + certFile}
+	for _, c := range []struct {
+		plugin    string
+		args      []string
+		mechanism string
+	}{
+		{"", nil, ""},
+		{"", verified, ""},
+		{"mysql_native_password", []string{"--skip-ssl"}, pluginNative},
+		{"mysql_native_password", verified, pluginNative},
+		{"client_ed25519", []string{"--skip-ssl"}, pluginEd25519},
+		{"client_ed25519", verified, pluginEd25519},
+		{"caching_sha2_password", []string{"--skip-ssl"}, pluginCachingSHA2},
+		{"caching_sha2_password", verified, pluginCachingSHA2},
+		{"mysql_clear_password", verified, pluginClear},
+	} {
+		t.Run(c.plugin+" "+strings.Join(c.args, " "), func(t *testing.T) {
+			lb := newLobby(t, FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}, "127.0.0.1")
+			args := c.args
+			if c.plugin != "" {
+				args = append([]string{"--default-auth=" + c.plugin}, args...)
+			}
+			if out, err := lb.stock(t, "127.0.0.1", personPassword, args...); err != nil || out != "test\t42" {
+				t.Fatalf("%q %v", out, err)
+			}
+			l := lb.login(t)
+			if c.mechanism != "" && l.Mechanism != c.mechanism || l.Attributes["_client_name"] == "" || l.Application != "mysql" {
+				t.Errorf("%+v", l)
+			}
+			if out, err := lb.stock(t, "127.0.0.1", "wrong", args...); err == nil || !strings.Contains(out, "ERROR 1045 (28000)") || !strings.Contains(out, "Access denied for user 'gknown'") {
+				t.Errorf("%q %v", out, err)
+			}
+		})
+	}
+}
+
+// TestStockClearWithoutTLS: a password that went over the wire in clear is not taken.
+func TestStockClearWithoutTLS(t *testing.T) {
+	lb := newLobby(t, FrontConfig{}, "127.0.0.1")
+	out, err := lb.stock(t, "127.0.0.1", personPassword, "--default-auth=mysql_clear_password", "--skip-ssl")
+	if err == nil || !strings.Contains(out, "ERROR 3159") && !strings.Contains(out, "TLS") {
+		t.Errorf("%q %v", out, err)
+	}
+}
