@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -85,12 +86,13 @@ func (s *suite) refusedBeforeAttach(t *testing.T) {
 	t.Parallel()
 	n := s.node(t)
 	g := n.grant(t)
-	why := refusal(protocol.RefuseNoGrant)
-	g.admit = func(*session) error { return why }
+	why, reasons := refusal(protocol.RefuseNoGrant), make(chan error, 2)
+	g.admit = func(*session) error { return <-reasons }
+	reasons <- why
+	reasons <- errors.New("secret detail")
 	if _, err := g.try(t, g.password); !told(err, why) {
 		t.Errorf("the client read %v", err)
 	}
-	g.admit = func(*session) error { return errors.New("secret detail") }
 	if _, err := g.try(t, g.password); err == nil || strings.Contains(err.Error(), "secret detail") || !strings.Contains(err.Error(), "internal error") {
 		t.Errorf("of an error that is no Refusal the client read %v", err)
 	}
@@ -257,10 +259,13 @@ func (s *suite) withoutDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, broker := newTap(t, s.broker)
-	p.target = l.Addr().String()
+	u, err := url.Parse(s.broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = l.Addr().String()
 	l.Close() // nobody listens there
-	n := s.stray(t, through(broker))
+	n := s.stray(t, through(u.String()))
 	if _, err := n.provision(n.spec()); err == nil {
 		t.Error("provisioned on a server that is not there")
 	}

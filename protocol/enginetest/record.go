@@ -191,7 +191,6 @@ func (s *suite) recordHangs(t *testing.T, kind string) {
 		}
 		return nil
 	}
-	defer func() { g.before = nil }()
 	_, list := s.works(t)
 	told := make(chan struct{})
 	ctx, stop := context.WithCancel(n.ctx)

@@ -101,6 +101,7 @@ func (s *suite) twoPhase(t *testing.T) {
 	// After a crash the ids come from the recordings.
 	g = n.grant(t, func(l *protocol.Level) { l.PreparedTransactions = true })
 	c, ss = g.dial(t)
+	c.must(s.kit.Dialect.Become...)
 	c.must(s.kit.Dialect.Prepare(later, insert(later))...)
 	for _, e := range ss.sink.all() {
 		if len(e.Prepares) > 0 {
