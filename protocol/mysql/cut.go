@@ -1,0 +1,344 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/curfewdb/curfew/protocol"
+)
+
+// What can be known of a statement that was killed.
+//
+// KILL CONNECTION closes the socket first, so nobody reads how the statement in flight ended, and neither
+// server keeps the fate of a transaction. What there is: information_schema.innodb_trx tells, until the
+// thread is gone, which transaction it has open and how many rows that has written; and a thread leaves the
+// process list only after its transaction was rolled back or committed. So:
+//
+//   - none: nothing was in flight and no row was written; or what was in flight had written none, and nothing
+//     was committed (or it only reads).
+//   - aborted: rows were written, and one of these shows that they are gone. The connection was idle, with
+//     every statement that was forwarded to it answered: there was nothing more that could commit. Or the
+//     server was seen rolling back. Or not one transaction of the account was committed between the moment
+//     before the kill and the moment after the last thread had left the list. The servers count commits:
+//     MySQL by account (performance_schema), MariaDB by user with userstat=1, else only for all together,
+//     which shows as much on a server that is quiet for these milliseconds.
+//   - unknown: everything else. COMMIT itself may have been in flight. A statement that changes tables'
+//     definitions, or writes to tables without transactions, has no transaction to look at.
+//
+// innodb_trx is a copy that the server renews no more than ten times a second, when it is asked. Who else
+// asks as often can make a transaction seem to be missing which began less than 100 ms before the cut.
+
+const (
+	pollFirst     = time.Millisecond
+	pollMost      = 10 * time.Millisecond
+	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
+)
+
+// end is a backend that was killed.
+type end struct {
+	pid      uint32
+	trx      string // InnoDB's transaction; "" if it had none open, "0" if that had written nothing
+	modified int64  // rows that it had written
+	idle     bool   // it was between two statements
+	reads    bool   // what it ran only reads
+	rolled   bool   // it was seen rolling back
+	quiet    bool   // nothing was committed meanwhile
+	link     session
+	inFlight uint64
+}
+
+// txid is the transaction in flight; empty: it had written nothing.
+func (e *end) txid() string {
+	if e.modified == 0 || e.trx == "0" {
+		return ""
+	}
+	return e.trx
+}
+
+// fate is what became of what the backend was doing.
+func (e *end) fate() string {
+	answered := e.idle && e.inFlight == 0
+	switch {
+	case e.modified == 0 && (answered || e.reads || e.trx != "" && e.quiet):
+		return protocol.FateNone
+	case e.modified == 0:
+		return protocol.FateUnknown
+	case e.rolled, e.quiet, answered && e.link != nil:
+		return protocol.FateAborted
+	}
+	return protocol.FateUnknown
+}
+
+// Cut locks the account (which commits by itself), kills its backends until none is left, and learns what
+// became of what they were doing. All of it runs on the connection that is kept open for closing.
+func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
+	began := time.Now()
+	a.shut()
+	if err := take(ctx, a.killing); err != nil {
+		return a.receipt(began), err
+	}
+	defer give(a.killing)
+	err := a.empty(ctx)
+	if errors.Is(err, errNoUser) {
+		err = a.orphans(ctx)
+	}
+	if err != nil {
+		return a.receipt(began), fmt.Errorf("cut %s: %w", a.spec.Name, err)
+	}
+	a.mu.Lock()
+	if a.cut.GoneAt.IsZero() {
+		a.cut.GoneAt = time.Now()
+	}
+	a.cut.Left = 0
+	a.mu.Unlock()
+	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
+}
+
+// orphans kills what outlived the user: nobody can log in as one that is not there, but whoever was in
+// goes on working.
+func (a *account) orphans(ctx context.Context) error {
+	a.locked()
+	ends, err := a.drainAll(ctx)
+	a.note(ends)
+	return err
+}
+
+// receipt is what cutting has learned so far, across attempts.
+func (a *account) receipt(began time.Time) protocol.Cut {
+	a.mu.Lock()
+	if first := a.cut.LockedAt; !first.IsZero() && first.Before(began) {
+		began = first
+	}
+	cut := a.cut
+	a.mu.Unlock()
+	cut.Outcomes = a.endings(began.Add(-receiptWindow))
+	return cut
+}
+
+// locked notes when nobody could log in any more.
+func (a *account) locked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cut.LockedAt.IsZero() {
+		a.cut.LockedAt = time.Now()
+	}
+}
+
+// empty locks the account and kills its backends until none is left. The caller has the killing token; on
+// nil nobody is in and nobody gets in.
+func (a *account) empty(ctx context.Context) error {
+	r, err := a.row(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.lock(ctx, r.hosts); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	a.locked()
+	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
+		return err
+	}
+	ends, err := a.drainAll(ctx)
+	a.note(ends)
+	if err != nil {
+		return err
+	}
+	return a.engine.cfg.Step.Do("cut.terminated")
+}
+
+// lock sees to it that nobody can log in. A new verifier that fits no secret makes dead a password that the
+// holder may have set, even should somebody unlock the account. Who holds a lock on the server's own tables
+// can hold this up; then the account's backends go first.
+func (a *account) lock(ctx context.Context, hosts []string) error {
+	for {
+		err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+			plugin, verifier, err := proofOf(ctx, c, newSecret())
+			if err != nil {
+				return err
+			}
+			for _, host := range hosts {
+				v := vars{"account": user(a.spec.Name, host), "plugin": plugin, "verifier": verifier}
+				if err := c.run(ctx, "lock", v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil || !is(err, 1205) { // lock wait timeout
+			return err
+		}
+		ends, killErr := a.drain(ctx, 0)
+		a.note(ends)
+		if killErr != nil {
+			return errors.Join(err, killErr)
+		}
+		if !pause(ctx, pollMost) {
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// drainAll kills the account's backends, and those that were logging in while the account was locked.
+func (a *account) drainAll(ctx context.Context) ([]end, error) {
+	ends, err := a.drain(ctx, 0)
+	if err != nil {
+		return ends, err
+	}
+	// Whoever passed the login check before the lock shows up now, or never.
+	waited, err := a.engine.starting(ctx)
+	if err != nil || !waited {
+		return ends, err
+	}
+	late, err := a.drain(ctx, 0)
+	return append(ends, late...), err
+}
+
+// drain kills the account's backends (only this one, if it is not 0) until none is left.
+func (a *account) drain(ctx context.Context, only uint32) ([]end, error) {
+	seen := map[uint32]*end{}
+	var order []uint32
+	var before commits
+	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
+		left, now, err := a.terminate(ctx, only, len(order) == 0)
+		if len(order) == 0 {
+			before = now
+		}
+		for _, e := range left {
+			if old := seen[e.pid]; old != nil {
+				old.rolled = old.rolled || e.rolled
+				continue
+			}
+			seen[e.pid] = &e
+			order = append(order, e.pid)
+			before = before.without(e, now)
+		}
+		a.mu.Lock()
+		a.cut.Left = len(left)
+		a.mu.Unlock()
+		if err == nil && len(left) > 0 && !pause(ctx, wait) {
+			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
+		}
+		if err != nil || len(left) == 0 {
+			return a.endsOf(ctx, seen, order, before, err == nil), err
+		}
+	}
+}
+
+// endsOf gives the ends in order, and whether nothing was committed from before the kill until now. gone:
+// nobody is left who could yet.
+func (a *account) endsOf(ctx context.Context, seen map[uint32]*end, order []uint32, before commits, gone bool) []end {
+	quiet := false
+	if gone && len(order) > 0 && before.known {
+		err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+			after, err := a.commits(ctx, c)
+			quiet = after == before
+			return err
+		})
+		if err != nil {
+			a.engine.cfg.Log.Error("ask whether anything was committed", "account", a.spec.Name, "error", err)
+		}
+	}
+	var ends []end
+	for _, pid := range order {
+		e := *seen[pid]
+		e.quiet = quiet
+		for _, l := range a.joined() {
+			if l == e.link { // what was forwarded to it in the meantime
+				e.inFlight = max(e.inFlight, l.inFlight())
+			}
+		}
+		ends = append(ends, e)
+	}
+	return ends
+}
+
+// commits is how many transactions were committed, by the finest count that the server keeps.
+type commits struct {
+	known bool
+	scope string // of the count
+	count int64
+}
+
+// without says that a backend came only after the count: whatever it did by then is not known.
+func (b commits) without(_ end, now commits) commits {
+	if b != now {
+		return commits{}
+	}
+	return b
+}
+
+// commits asks for the count, or gives one that is not known.
+func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
+	err = c.rows(ctx, "commits", func(rows *sql.Rows) error {
+		n.known = true
+		return rows.Scan(&n.scope, &n.count)
+	}, a.spec.Name, a.spec.Name)
+	return n, err
+}
+
+// terminate looks at the account's backends and tells them to go, once, and gives those that were there.
+// counted: it asks for the count of commits in between.
+func (a *account) terminate(ctx context.Context, only uint32, counted bool) (ends []end, n commits, err error) {
+	links := map[uint32]session{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+	}
+	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+		ends = nil
+		if counted {
+			if n, err = a.commits(ctx, c); err != nil {
+				return err
+			}
+		}
+		err := c.rows(ctx, "backends", func(rows *sql.Rows) error {
+			var e end
+			var command, info, state string
+			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state); err != nil {
+				return err
+			}
+			e.idle, e.reads, e.rolled = command == "Sleep", onlyReads(info), state == "ROLLING BACK"
+			if e.link = links[e.pid]; e.link != nil {
+				e.inFlight = e.link.inFlight()
+			}
+			ends = append(ends, e)
+			return nil
+		}, a.spec.Name, only, only)
+		if err != nil || len(ends) == 0 {
+			return err
+		}
+		return a.shoot(ctx, c, only, ends)
+	})
+	return ends, n, err
+}
+
+// shoot sends the KILLs. MariaDB has one for all of a user's, which also finds who has just come.
+func (a *account) shoot(ctx context.Context, c *conn, only uint32, ends []end) error {
+	if c.server.mariadb && only == 0 {
+		_, err := c.ExecContext(ctx, "KILL HARD CONNECTION USER "+identifier(a.spec.Name))
+		return err
+	}
+	for _, e := range ends {
+		_, err := c.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", e.pid))
+		if err != nil && !is(err, 1094) { // it is gone already
+			return err
+		}
+	}
+	return nil
+}
+
+// onlyReads says whether a statement can't have written: by its first word, and without a function of
+// somebody's own in sight this is as much as can be said from outside.
+func onlyReads(text string) bool {
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	switch strings.ToUpper(first) {
+	case "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO", "HELP":
+		return true
+	case "SELECT":
+		return !strings.Contains(strings.ToUpper(rest), "INTO")
+	}
+	return false
+}

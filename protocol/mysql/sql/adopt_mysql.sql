@@ -1,0 +1,5 @@
+-- An account of an earlier process is taken over: locked and emptied before (cut.go), it gets a new secret
+-- and everything that its holder may have changed is set back. It is still locked.
+ALTER USER :account IDENTIFIED WITH :plugin AS :verifier REQUIRE :require
+  WITH MAX_USER_CONNECTIONS :connections PASSWORD EXPIRE NEVER ACCOUNT LOCK;
+ALTER USER :account DISCARD OLD PASSWORD;

@@ -1,0 +1,2 @@
+-- Rights come by roles only.
+GRANT :role TO :grantee;

@@ -1,0 +1,2 @@
+SELECT (SELECT COUNT(*) FROM mysql.user WHERE User = ?) AS users,
+       (SELECT COUNT(*) FROM performance_schema.processlist WHERE user = ?) AS backends

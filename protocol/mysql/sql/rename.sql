@@ -1,0 +1,2 @@
+-- Curfew connects from somewhere else than before.
+RENAME USER :old TO :account;

@@ -1,0 +1,2 @@
+-- Connections that have not proved themselves yet.
+SELECT id, COALESCE(host, '') FROM performance_schema.processlist WHERE user = ?

@@ -1,0 +1,2 @@
+-- What was made of an account when a step failed.
+DROP USER IF EXISTS :account;

@@ -1,0 +1,2 @@
+-- The last step of making an account.
+ALTER USER :account ACCOUNT UNLOCK;
