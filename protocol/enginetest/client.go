@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // client is a stock driver's one connection.
@@ -49,7 +48,7 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 	c.db = sql.OpenDB(connector)
 	c.db.SetMaxOpenConns(1)
 	t.Cleanup(func() { c.db.Close() })
-	ctx, stop := context.WithTimeout(c.ctx, 20*time.Second)
+	ctx, stop := context.WithTimeout(c.ctx, patience)
 	defer stop()
 	c.conn, err = c.db.Conn(ctx)
 	if err != nil {

@@ -94,6 +94,9 @@ type Dialect struct {
 	// Deaf names states in which the stock driver does not read what the server says unasked, so that the
 	// sentence at the end of a grant can't be asked for: "transaction", "become", "bulk".
 	Deaf []string
+	// LastWords says whether the server tells how a statement ended whose backend was terminated, so that it
+	// can be on record.
+	LastWords bool
 	// Fates says whether the server can tell what became of a transaction after its backend is gone.
 	Fates bool
 }

@@ -139,7 +139,10 @@ func (n *node) serve(conn net.Conn) {
 	client, err := n.front.Accept(ctx, conn, n)
 	stop()
 	if err != nil {
-		n.turned <- err
+		select {
+		case n.turned <- err:
+		default: // nobody counts them
+		}
 		return
 	}
 	g := n.find(client.Login().User)
@@ -164,7 +167,10 @@ func (n *node) serve(conn net.Conn) {
 			stop()
 		}
 	} else {
-		g.refused <- s
+		select {
+		case g.refused <- s:
+		default: // nobody counts them
+		}
 	}
 	client.Close(err)
 	s.err = err

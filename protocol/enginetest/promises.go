@@ -27,6 +27,20 @@ func promises(t *testing.T, s *suite) {
 	t.Run("nor past the node", func(t *testing.T) { s.cutIsFinal(t, true) })
 	t.Run("cut and clean can be repeated", s.repeatable)
 	t.Run("an engine needs no database to be made", s.withoutDatabase)
+	t.Run("check is content with setup", s.checkAfterSetup)
+}
+
+// checkAfterSetup: a server that was prepared by the engine's own SQL lacks nothing.
+func (s *suite) checkAfterSetup(t *testing.T) {
+	t.Parallel()
+	n := s.node(t)
+	findings, err := n.engine.Check(n.ctx, []protocol.Level{s.kit.Level})
+	if err != nil || strings.Contains(text(findings), "error: ") {
+		t.Errorf("check: %v\n%s", err, text(findings))
+	}
+	if n.engine.Setup([]protocol.Level{s.kit.Level}) == "" {
+		t.Error("there is no setup")
+	}
 }
 
 // nothingBeforeAttach: a client that has proved who it is and sends on before it is let in: until Attach
@@ -76,7 +90,7 @@ func (s *suite) nothingBeforeAttach(t *testing.T) {
 		if p.saw(mark) {
 			t.Error("it has gone to the server without a session")
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("neither a session nor a refusal")
 	}
 }

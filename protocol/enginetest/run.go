@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func Run(t *testing.T, kit Kit) {
 		child(t, kit)
 		return
 	}
+	complete(t, kit)
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { // after everything else, the server included
 		if !t.Failed() {
@@ -62,6 +64,25 @@ func start(t *testing.T, kit Kit) *suite {
 	s := newSuite(t, kit, server.Broker())
 	s.server = server
 	return s
+}
+
+// complete wants every function of the kit to be there.
+func complete(t *testing.T, kit Kit) {
+	t.Helper()
+	for _, part := range []reflect.Value{reflect.ValueOf(kit), reflect.ValueOf(kit.Dialect)} {
+		for i := range part.NumField() {
+			field, name := part.Field(i), part.Type().Name()+"."+part.Type().Field(i).Name
+			switch {
+			case field.Kind() == reflect.Func && field.IsNil():
+				t.Fatalf("%s is missing", name)
+			case (field.Kind() == reflect.String || field.Kind() == reflect.Struct) && field.IsZero():
+				t.Fatalf("%s is missing", name)
+			}
+		}
+	}
+	if len(kit.Dialect.Leftovers) == 0 || len(kit.Dialect.Dialogue) == 0 || len(kit.Dialect.Become) == 0 || len(kit.Level.Roles) == 0 {
+		t.Fatal("Dialect.Leftovers, Dialogue, Become or Level.Roles is missing")
+	}
 }
 
 // newSuite looks at a server that runs.
@@ -155,12 +176,15 @@ func (s *suite) prepared(t *testing.T) []string {
 	return list
 }
 
+// patience is how long something that must come is waited for.
+const patience = 20 * time.Second
+
 // eventually waits for something that can be observed.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); {
+	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after 15 s: %s", what)
+			t.Fatalf("not so after %s: %s", patience, what)
 		}
 		time.Sleep(3 * time.Millisecond)
 	}
@@ -172,8 +196,8 @@ func wait[T any](t *testing.T, what string, c <-chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(20 * time.Second):
-		t.Fatalf("not so after 20 s: %s", what)
+	case <-time.After(patience):
+		t.Fatalf("not so after %s: %s", patience, what)
 		panic("unreachable")
 	}
 }

@@ -17,7 +17,6 @@ func strangers(t *testing.T, s *suite) {
 	n := s.node(t)
 	g := n.grant(t)
 	c, _ := g.dial(t)
-	t.Cleanup(func() { c.must("SELECT 1") }) // whatever the others did
 	t.Run("garbage", func(t *testing.T) { s.garbage(t, n) })
 	t.Run("half open", func(t *testing.T) { s.halfOpen(t) })
 	t.Run("cut off at every byte", func(t *testing.T) { s.cutOff(t, n, g) })

@@ -34,14 +34,10 @@ func sweep(t *testing.T, s *suite) {
 	}
 	k.must("SELECT 1")
 	f.must("SELECT 1")
-	about := func(account, severity string) int {
-		return len(slices.DeleteFunc(slices.Clone(findings), func(f protocol.Finding) bool {
-			return f.Severity != severity || !strings.Contains(f.What, account)
-		}))
-	}
-	if about(lost.spec.Name, "warning") == 0 || about(kept.spec.Name, "") != 0 || about(foreign.spec.Name, "note") != 1 ||
-		!strings.Contains(text(findings), other.installation) {
-		t.Errorf("findings:\n%s", text(findings))
+	said := text(findings)
+	if !strings.Contains(said, "warning: "+lost.spec.Name) || strings.Contains(said, kept.spec.Name) ||
+		!strings.Contains(said, "note: "+foreign.spec.Name) {
+		t.Errorf("findings:\n%s", said)
 	}
 	// The one that was kept is ended by the next pass, when its intent is gone.
 	if _, err := n.engine.Sweep(n.ctx, func(string) bool { return false }); err != nil {

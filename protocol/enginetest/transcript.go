@@ -11,6 +11,11 @@ import (
 // transcript: what a client sees through Curfew is what it sees without, and what is on record is what was
 // said. Both legs log in as the same account, so that not even its name differs.
 func transcript(t *testing.T, s *suite) {
+	t.Run("dialogue", s.dialogue)
+	t.Run("notices", s.notices)
+}
+
+func (s *suite) dialogue(t *testing.T) {
 	t.Parallel()
 	n := s.node(t)
 	g := n.grant(t, func(l *protocol.Level) { l.LocalInfile = true })
@@ -50,5 +55,31 @@ func transcript(t *testing.T, s *suite) {
 	}
 	if ss.login.User != g.spec.Grant || ss.login.Mechanism == "" || ss.login.Database != s.kit.Dialect.Database || ss.login.Address == "" {
 		t.Errorf("login %+v", ss.login)
+	}
+}
+
+// notices: what Curfew says beside the results is on record, and disturbs no result, wherever it comes.
+func (s *suite) notices(t *testing.T) {
+	t.Parallel()
+	n := s.node(t)
+	g := n.grant(t)
+	c, ss := g.dial(t)
+	c.must("SELECT 1")
+	line := Line{SQL: "SELECT a.what, b.what FROM marks a JOIN marks b ON a.what <> b.what LIMIT 20000"}
+	s.dba(t, "INSERT INTO marks (what) VALUES ('"+s.mark("notice")+"'), ('"+s.mark("notice")+"')")
+	want := c.run(line)
+	done := make(chan string, 1)
+	go func() { done <- c.run(line) }()
+	for range 20 {
+		ss.link.Notify("your grant ends in 5 minutes")
+	}
+	got := wait(t, "the result comes to its end", done)
+	if len(strings.Split(got, "\n")) != len(strings.Split(want, "\n")) || strings.Contains(got, "error") {
+		t.Errorf("with notices: %d bytes, without %d", len(got), len(want))
+	}
+	c.must("SELECT 1")
+	said := ss.sink.of(recorder.TypeNotice)
+	if len(said) != 20 || said[0].From != "curfew" || string(said[0].Message) != "your grant ends in 5 minutes" {
+		t.Errorf("on record: %d notices", len(said))
 	}
 }

@@ -153,6 +153,7 @@ var conformanceDialect = enginetest.Dialect{
 	Database:    "marks",
 	Owns:        true,
 	Fates:       true,
+	LastWords:   true,
 	Placeholder: func(n int) string { return fmt.Sprintf("$%d", n) },
 	Sleep: func(mark string, seconds int) string {
 		return fmt.Sprintf("SELECT pg_sleep(%d), '%s'", seconds, mark)
