@@ -19,6 +19,8 @@ const (
 	limitLogin = 1 << 20
 	// limitAttributes is how much of connection attributes servers take.
 	limitAttributes = 64<<10 - 1
+	// attrGrant is the connection attribute that names the grant.
+	attrGrant = "curfew_grant"
 	// loginRounds is how many packets a server may send before it has decided.
 	loginRounds = 16
 )
@@ -39,7 +41,8 @@ type landing struct {
 	caps         capability // as agreed on with the client
 	charset      byte
 	maxPacket    uint32            // what the client says it takes
-	attrs        map[string]string // connection attributes
+	grant        string            // named in a connection attribute; empty: none
+	attrs        map[string]string // connection attributes, as the client gave them
 }
 
 // upstream is a connection to the database that is logged in.
@@ -179,7 +182,7 @@ func (u *upstream) authenticate(l landing, g greeting) error {
 	}
 	b = append(append(b, proof.plugin...), 0)
 	if u.caps&capConnectAttrs != 0 {
-		b = appendLenencBytes(b, encodeAttributes(l.attrs))
+		b = appendLenencBytes(b, encodeAttributes(l.grant, l.attrs))
 	}
 	if err := proof.send(b); err != nil {
 		return err
@@ -197,12 +200,21 @@ func (u *upstream) authenticate(l landing, g greeting) error {
 	return errors.New("the server asks for ever")
 }
 
-// encodeAttributes writes connection attributes, as many as servers take.
-func encodeAttributes(attrs map[string]string) (b []byte) {
-	for _, name := range slices.Sorted(maps.Keys(attrs)) {
-		more := appendLenencBytes(appendLenencBytes(nil, name), attrs[name])
+// encodeAttributes writes connection attributes, as many as servers take: the grant, for the DBA who
+// reads performance_schema, and what the client says of itself.
+func encodeAttributes(grant string, attrs map[string]string) (b []byte) {
+	add := func(name, value string) {
+		more := appendLenencBytes(appendLenencBytes(nil, name), value)
 		if len(b)+len(more) <= limitAttributes {
 			b = append(b, more...)
+		}
+	}
+	if grant != "" {
+		add(attrGrant, grant)
+	}
+	for _, name := range slices.Sorted(maps.Keys(attrs)) {
+		if name != attrGrant {
+			add(name, attrs[name])
 		}
 	}
 	return b

@@ -110,7 +110,7 @@ func TestUpstreamLogins(t *testing.T) {
 			admin(t, "", "CREATE USER '"+a.name+"'@'127.0.0.1' IDENTIFIED "+a.how, "GRANT SELECT ON test.* TO '"+a.name+"'@'127.0.0.1'")
 			defer admin(t, "", "DROP USER '"+a.name+"'@'127.0.0.1'")
 			l := landing{target: tg, prober: p, user: a.name, secret: a.secret, database: "test", caps: clientCaps(s.mariadb), charset: 45,
-				maxPacket: 1 << 24, attrs: map[string]string{"program_name": "wire", "curfew_grant": "g1"}}
+				maxPacket: 1 << 24, grant: "g1", attrs: map[string]string{"program_name": "wire"}}
 			for range 2 { // caching_sha2_password: in full, then from the cache
 				u, err := dialUpstream(t.Context(), l)
 				if err != nil {
