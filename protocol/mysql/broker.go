@@ -129,12 +129,13 @@ type line struct {
 	turn   chan struct{} // holds one token: the right to use conn, and to replace it
 	conn   *conn         // nil: not connected
 	stop   context.CancelFunc
+	tried  chan struct{} // closed when it was connected, or could not be, for the first time
 	done   chan struct{}
 }
 
 func newLine(ctx context.Context, db *sql.DB, p *prober, log *slog.Logger) *line {
 	ctx, stop := context.WithCancel(ctx)
-	l := &line{db: db, prober: p, log: log, turn: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+	l := &line{db: db, prober: p, log: log, turn: make(chan struct{}, 1), stop: stop, tried: make(chan struct{}), done: make(chan struct{})}
 	l.turn <- struct{}{}
 	go l.keep(ctx)
 	return l
@@ -216,8 +217,11 @@ func isReadOnly(err error) bool {
 func (l *line) keep(ctx context.Context) {
 	defer l.end()
 	down := false
-	for {
+	for first := true; ; first = false {
 		err := l.do(ctx, func(ctx context.Context, c *conn) error { return c.PingContext(ctx) })
+		if first {
+			close(l.tried)
+		}
 		wait := lineBeat
 		if err != nil {
 			wait = lineRetry

@@ -4,7 +4,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"regexp"
 	"strings"
 )
@@ -17,20 +16,25 @@ import (
 //go:embed sql/*.sql
 var sqlFiles embed.FS
 
-// query gives the text of sql/<name>.sql, or of the one for this kind of server.
-func query(mariadb bool, name string) string {
+// sqlFile gives sql/<name>.sql, or the one for this kind of server.
+func sqlFile(mariadb bool, name string) string {
 	flavour := "_mysql"
 	if mariadb {
 		flavour = "_mariadb"
 	}
-	b, err := fs.ReadFile(sqlFiles, "sql/"+name+flavour+".sql")
+	b, err := sqlFiles.ReadFile("sql/" + name + flavour + ".sql")
 	if err != nil {
-		b, err = fs.ReadFile(sqlFiles, "sql/"+name+".sql")
+		b, err = sqlFiles.ReadFile("sql/" + name + ".sql")
 	}
 	if err != nil {
 		panic(err) // a name in this package's own source
 	}
-	return strings.TrimSuffix(strings.TrimSpace(uncomment(string(b))), ";")
+	return string(b)
+}
+
+// query gives the text of one statement.
+func query(mariadb bool, name string) string {
+	return strings.TrimSuffix(strings.TrimSpace(uncomment(sqlFile(mariadb, name))), ";")
 }
 
 // vars are values for variables.
