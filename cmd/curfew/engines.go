@@ -7,6 +7,7 @@ import (
 
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/mysql"
 	"github.com/curfewdb/curfew/protocol/postgres"
 	"github.com/curfewdb/curfew/recorder"
 )
@@ -15,6 +16,7 @@ import (
 // protocol and one line here.
 func engines() map[string]protocol.Kind {
 	return map[string]protocol.Kind{
+		"mysql":    mysql.Kind(),
 		"postgres": postgres.Kind(),
 	}
 }

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestStories plays testdata/*.txtar: the command as people run it, against a real desk, store, ledger and
-// identity provider. Only databases are missing; psql is a script that tells how it was called.
+// identity provider. Only databases are missing; their clients are scripts that tell how they were called.
 func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -92,8 +92,10 @@ func storiesPolicy() *policy.Policy {
 		Hash: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("stories"))), Text: "stories",
 		Targets: map[string]policy.Target{"orders": {Levels: map[string]policy.Level{
 			"writer": {Roles: []string{"orders_writer"}}, "reader": {Roles: []string{"orders_reader"}},
-		}}},
-		Rules:   []policy.Rule{rule("writers", "writer", 1), rule("readers", "reader", 0)},
+		}}, "shop": {Levels: map[string]policy.Level{"reader": {Roles: []string{"shop_reader"}}}}},
+		Rules: []policy.Rule{rule("writers", "writer", 1), rule("readers", "reader", 0), {
+			Name: "shoppers", Who: developers, Targets: []string{"shop"}, Levels: []string{"reader"}, Longest: time.Hour,
+		}},
 		Readers: []policy.Reader{{Who: policy.Who{Groups: []string{"security"}}, Targets: []string{"*"}}},
 	}
 }
@@ -155,6 +157,8 @@ func (h *stage) openStore(ctx context.Context, dir string) (err error) {
 		Enrol: func(_, password string) ([]byte, error) { return []byte("verifier of " + password), nil },
 		Targets: map[string]control.TargetInfo{"orders": {
 			Engine: "postgres", Host: "127.0.0.1", Port: 6432, Database: "orders", SSLMode: "verify-full", CA: "PEM of the CA\n",
+		}, "shop": {
+			Engine: "mysql", Host: "127.0.0.1", Port: 7306, Database: "shop", SSLMode: "verify-full", CA: "PEM of the CA\n",
 		}},
 	})
 	if err != nil {

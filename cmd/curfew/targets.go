@@ -40,12 +40,12 @@ func (a *app) showTargets(w io.Writer, targets []api.Target) {
 			if l.Reason {
 				reason = "required"
 			}
-			rows = append(rows, []string{t.Name, l.Name, l.Longest.String(), api.ShowApprovals(l.Approvals, l.Approvers), reason})
+			rows = append(rows, []string{t.Name, t.Engine, l.Name, l.Longest.String(), api.ShowApprovals(l.Approvals, l.Approvers), reason})
 		}
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(w, "The policy has nothing that you may ask for. Whoever runs Curfew can add a rule for you.")
 		return
 	}
-	a.table(w, []string{"TARGET", "LEVEL", "LONGEST", "APPROVALS", "REASON"}, rows, 3)
+	a.table(w, []string{"TARGET", "ENGINE", "LEVEL", "LONGEST", "APPROVALS", "REASON"}, rows, 4)
 }
