@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os/exec"
+	osexec "os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,12 +163,12 @@ func TestDriver(t *testing.T) {
 // stock runs a stock mariadb client.
 func (lb *lobby) stock(t *testing.T, host, password string, args ...string) (string, error) {
 	t.Helper()
-	program, err := exec.LookPath("mariadb")
+	program, err := osexec.LookPath("mariadb")
 	if err != nil {
 		t.Skip("no mariadb client here")
 	}
 	args = append([]string{"--no-defaults", "--protocol=tcp", "-h", host, "-P", lb.port, "-u", "gknown", "-p" + password, "-N"}, args...)
-	cmd := exec.CommandContext(t.Context(), program, append(args, "-e", "SELECT DATABASE(), 6*7", "test")...)
+	cmd := osexec.CommandContext(t.Context(), program, append(args, "-e", "SELECT DATABASE(), 6*7", "test")...)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }

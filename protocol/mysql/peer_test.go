@@ -162,3 +162,12 @@ func pemFiles(t testing.TB, cert tls.Certificate) (certFile, keyFile string) {
 	}
 	return certFile, keyFile
 }
+
+// gathered is a connection that keeps what is written to it.
+type gathered struct {
+	net.Conn
+	bytes.Buffer
+}
+
+func (g *gathered) Write(b []byte) (int, error) { return g.Buffer.Write(b) }
+func (g *gathered) Read(b []byte) (int, error)  { return g.Buffer.Read(b) }
