@@ -32,12 +32,9 @@ func Kind() protocol.Kind {
 		Trial: protocol.Trial{
 			Example:   "mysql://root@localhost:3306/shop",
 			Port:      7306,
-			Admin:     trialAdmin,
-			Starter:   func(string, string, string) (string, error) { return "", errNoStarter },
-			Apply:     func(context.Context, string, string, string, string) error { return errNoStarter },
-			BrokerURL: trialBrokerURL,
+			Admin:   Admin,
+			Starter: Starter,
+			Apply:   Apply, BrokerURL: BrokerURL,
 		},
 	}
 }
-
-var errNoStarter = errors.New("give the broker's URL: its setup is run by hand (curfew check --print-setup)")
