@@ -30,8 +30,8 @@ func Kind() protocol.Kind {
 		Dialect: recorder.DialectBackslashes,
 		Client:  stockClient(),
 		Trial: protocol.Trial{
-			Example:   "mysql://root@localhost:3306/shop",
-			Port:      7306,
+			Example: "mysql://root@localhost:3306/shop",
+			Port:    7306,
 			Admin:   Admin,
 			Starter: Starter,
 			Apply:   Apply, BrokerURL: BrokerURL,
