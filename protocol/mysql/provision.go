@@ -348,7 +348,7 @@ func (a *account) signIn(ctx context.Context, text string) error {
 	}
 	defer a.remove(&o)
 	u, err := dialUpstream(ctx, landing{target: a.engine.target, prober: a.engine.prober, user: a.spec.Name, secret: a.secret,
-		caps: capLongPassword | capTransactions, charset: ownCharset, maxPacket: maxFrame})
+		caps: capTransactions, charset: ownCharset, maxPacket: maxFrame})
 	if err != nil {
 		return fmt.Errorf("sign in as the account: %w", err)
 	}
