@@ -127,7 +127,7 @@ func (a *account) definers(ctx context.Context, c *conn) (own []object, list []p
 		}
 		list = append(list, res)
 		return nil
-	})
+	}, a.spec.Name)
 	return own, list, err
 }
 
