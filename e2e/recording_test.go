@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,8 @@ type record struct {
 type statement struct {
 	Kind     string
 	Of       int
+	name     string
+	index    int // the parameter that a command's text is a piece of
 	text     []byte
 	params   []*value
 	prepares string
@@ -89,6 +92,7 @@ type event struct {
 	Type     string
 	ID, Of   int
 	Kind     string
+	Name     string
 	Text     *string `json:"text"`
 	TextB64  *string `json:"text_b64"`
 	Hex      *string `json:"hex"`
@@ -119,7 +123,7 @@ func recording(t testing.TB, lines []string) *record {
 		case "attached":
 			rec.backend = e.Attached.Backend
 		case "statement":
-			st := &statement{Kind: e.Kind, Of: e.Of, text: raw(t, e.Text, e.TextB64, nil), prepares: e.Prepares}
+			st := &statement{Kind: e.Kind, Of: e.Of, name: e.Name, index: e.Index, text: raw(t, e.Text, e.TextB64, nil), prepares: e.Prepares}
 			st.add(t, e.Params)
 			if rec.list = append(rec.list, st); len(rec.list) != e.ID {
 				t.Fatalf("statement %d is the %d. in the recording", e.ID, len(rec.list))
@@ -138,7 +142,31 @@ func recording(t testing.TB, lines []string) *record {
 			rec.cancels++
 		}
 	}
+	for id, st := range rec.list {
+		rec.gather(t, id+1, st)
+	}
 	return rec
+}
+
+// longData is the type of a parameter that was sent ahead in pieces, each a command; its value is the
+// number of the first of them.
+const longData = "stmt_send_long_data"
+
+// gather puts such parameters together.
+func (r *record) gather(t testing.TB, id int, st *statement) {
+	t.Helper()
+	for i, p := range st.params {
+		if p.typ != longData {
+			continue
+		}
+		first := must(strconv.Atoi(string(p.data)))(t)
+		p.data = nil
+		for _, piece := range r.list[first-1 : id-1] {
+			if piece.name == longData && piece.Of == st.Of && piece.index == i {
+				p.data = append(p.data, piece.text...)
+			}
+		}
+	}
 }
 
 // part goes on with what a statement's event began.

@@ -14,7 +14,7 @@ import (
 // onPostgres is the stage with the target orders.
 func onPostgres(pg *harness.Postgres) *stage {
 	return &stage{
-		kind: "postgres", target: harness.Orders, url: harness.Orders + "=" + pg.BrokerURL(harness.Orders),
+		kind: "postgres", target: harness.Orders, url: pg.Target(),
 		server: pg, pg: pg, deeds: postgresDeeds(),
 		login: func(ctx context.Context, c harness.Credentials) (conn, error) { return pgDial(ctx, c.URL()) },
 		direct: func(ctx context.Context, user, password string) (conn, error) {

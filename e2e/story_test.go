@@ -65,9 +65,12 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, pg.Close()) }()
-	on := onPostgres(pg)
-	s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), on.url)
+	my, err := harness.StartMariaDB(ctx, filepath.Join(dir, "mariadb"))
 	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, my.Close()) }()
+	if s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), pg.Target(), my.Target()); err != nil {
 		return 1, err
 	}
 	if err := s.curfew.Start(ctx); err != nil {
@@ -77,8 +80,8 @@ func run(m *testing.M) (code int, err error) {
 	if err := s.logins(ctx); err != nil {
 		return 1, err
 	}
-	shared = s.on(on)
-	towns = []*town{shared}
+	shared, shop = s.on(onPostgres(pg)), s.on(onMariaDB(my))
+	towns = []*town{shared, shop}
 	if code = m.Run(); code != 0 {
 		fmt.Fprintf(os.Stderr, "curfew's log:\n%s\n", s.curfew.Log())
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -150,6 +151,21 @@ func (c *Curfew) Reload() error { return c.cmd.Process.Signal(syscall.SIGHUP) }
 
 // Exited is closed when the process that was started last is gone.
 func (c *Curfew) Exited() <-chan struct{} { return c.exited }
+
+// PeakMemory is the most that the process has had resident so far, in bytes.
+func (c *Curfew) PeakMemory() (int, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+			kib, err := strconv.Atoi(f[1])
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("the kernel does not tell the process's peak memory")
+}
 
 // Stop asks the process to drain, and reports one that did not end well within 30 s.
 func (c *Curfew) Stop() error {

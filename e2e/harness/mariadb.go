@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -60,7 +61,10 @@ func StartMariaDB(ctx context.Context, dir string, settings ...string) (*MariaDB
 	return m, nil
 }
 
-// BrokerURL is the target as Curfew is told of it.
+// Target is the target shop as Curfew is told of it, TARGET=URL.
+func (m *MariaDB) Target() string { return Shop + "=" + m.BrokerURL(Shop) }
+
+// BrokerURL is how the broker reaches a database.
 func (m *MariaDB) BrokerURL(database string) string {
 	u := url.URL{Scheme: "mysql", Host: m.Addr, Path: "/" + database, User: url.UserPassword("curfew_broker", BrokerPassword),
 		RawQuery: url.Values{"sslmode": {"verify-full"}, "sslrootcert": {m.CA}}.Encode()}
@@ -82,6 +86,13 @@ func (m *MariaDB) Login(ctx context.Context, user, password, database string) (*
 // Connect logs in as the DBA.
 func (m *MariaDB) Connect(ctx context.Context, database string) (*MySQLConn, error) {
 	return m.Login(ctx, mysqltest.Admin, mysqltest.Password, database)
+}
+
+// Client is Debian's mariadb, or another of its clients, as the DBA and past Curfew.
+func (m *MariaDB) Client(ctx context.Context, program string, args ...string) *exec.Cmd {
+	direct := Credentials{CAFile: m.CA}
+	direct.Host, direct.Port, direct.User, direct.Password = "127.0.0.1", m.server.Port, mysqltest.Admin, mysqltest.Password
+	return direct.MariaDB(ctx, program, args...)
 }
 
 // Exec runs statements as the DBA, one after the other.
@@ -123,8 +134,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE VIEW, SHOW VIEW, CREATE ROU
 GRANT ALL ON shop.* TO shop_owner;
 GRANT SELECT ON vault.* TO shop_owner;
 CREATE USER curfew_broker@127.0.0.1 IDENTIFIED BY '` + BrokerPassword + `';
-GRANT CREATE USER, CONNECTION ADMIN, PROCESS, SET USER, TRIGGER, EVENT, SHOW VIEW ON *.* TO curfew_broker@127.0.0.1;
-GRANT SELECT ON mysql.* TO curfew_broker@127.0.0.1;
+GRANT CREATE USER, PROCESS, CONNECTION ADMIN, SHOW VIEW, TRIGGER, EVENT, SET USER, CREATE VIEW, DROP ON *.* TO curfew_broker@127.0.0.1;
+GRANT SELECT (Host, User, is_role, x509_subject, plugin, Select_priv, Insert_priv, Update_priv, Delete_priv, Create_priv, Drop_priv,
+	Reload_priv, Shutdown_priv, Process_priv, File_priv, Grant_priv, Super_priv, Create_user_priv) ON mysql.user TO curfew_broker@127.0.0.1;
+GRANT SELECT ON mysql.db TO curfew_broker@127.0.0.1;
+GRANT SELECT ON mysql.roles_mapping TO curfew_broker@127.0.0.1;
+GRANT SELECT ON mysql.tables_priv TO curfew_broker@127.0.0.1;
+GRANT SELECT ON mysql.procs_priv TO curfew_broker@127.0.0.1;
+GRANT SELECT ON mysql.proxies_priv TO curfew_broker@127.0.0.1;
+GRANT SELECT, UPDATE (definer) ON mysql.proc TO curfew_broker@127.0.0.1;
+CREATE USER curfew_quarantine@localhost IDENTIFIED VIA mysql_native_password USING 'invalid' ACCOUNT LOCK;
 GRANT shop_reader TO curfew_broker@127.0.0.1 WITH ADMIN OPTION;
 GRANT shop_writer TO curfew_broker@127.0.0.1 WITH ADMIN OPTION;
 GRANT shop_owner TO curfew_broker@127.0.0.1 WITH ADMIN OPTION;

@@ -193,7 +193,10 @@ func (p *Postgres) URL(user, password, database string) string {
 	return u.String()
 }
 
-// BrokerURL is the target as Curfew is told of it.
+// Target is the target orders as Curfew is told of it, TARGET=URL.
+func (p *Postgres) Target() string { return Orders + "=" + p.BrokerURL(Orders) }
+
+// BrokerURL is how the broker reaches a database.
 func (p *Postgres) BrokerURL(database string) string {
 	return p.URL("curfew_broker", BrokerPassword, database)
 }

@@ -1,6 +1,6 @@
-// Command demo plays Curfew's whole line once, for real, with a narrator: a PostgreSQL in a temporary
-// directory, the curfew binary with its embedded identity provider, four people at their terminals and
-// Debian's psql. It checks what it tells, and ends with status 1 when something is not as it says.
+// Command demo plays Curfew's whole line for real, with a narrator: a PostgreSQL and a MariaDB in temporary
+// directories, the curfew binary with its embedded identity provider, people at their terminals, Debian's
+// psql and mariadb. It checks what it tells, and ends with status 1 when something is not as it says.
 //
 // make demo installs what it needs, builds the binary and runs it.
 package main
@@ -45,7 +45,7 @@ func run(ctx context.Context, bin string, keep bool) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	n := newNarrator(os.Stdout)
-	n.say("Curfew: psql, end to end, for real.")
+	n.say("Curfew: psql and mariadb, end to end, for real.")
 	if bin == "" {
 		bin = filepath.Join(dir, "curfew")
 		n.step("Building the binary.")
@@ -62,17 +62,28 @@ func run(ctx context.Context, bin string, keep bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pg.Close()) }()
-	curfew, err := harness.NewCurfew(bin, filepath.Join(dir, "curfew-data"), harness.Orders+"="+pg.BrokerURL(harness.Orders))
+	n.step("Starting a MariaDB, with a database \"shop\".")
+	my, err := harness.StartMariaDB(ctx, filepath.Join(dir, "mariadb"))
 	if err != nil {
 		return err
 	}
-	n.step("Starting Curfew in front of it: curfew dev --target orders=postgres://curfew_broker@…/orders")
+	defer func() { err = errors.Join(err, my.Close()) }()
+	curfew, err := harness.NewCurfew(bin, filepath.Join(dir, "curfew-data"), pg.Target(), my.Target())
+	if err != nil {
+		return err
+	}
+	n.step("Starting Curfew in front of both: curfew dev --target orders=postgres://curfew_broker@…/orders --target shop=mysql://curfew_broker@…/shop")
 	if err := curfew.Start(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, curfew.Stop()) }()
-	s := &story{narrator: n, dir: dir, pg: pg, curfew: curfew}
-	if err := s.play(ctx); err != nil {
+	s := &story{narrator: n, dir: dir, curfew: curfew, database: orders(pg)}
+	err = s.play(ctx)
+	if err == nil {
+		n.say("The same with the MariaDB.")
+		err = s.again(ctx, shop(my))
+	}
+	if err != nil {
 		return fmt.Errorf("%w\n\ncurfew's log:\n%s", err, curfew.Log())
 	}
 	n.say("Everything that was told here was checked. Total: %.1f s.", time.Since(n.began).Seconds())

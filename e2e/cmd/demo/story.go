@@ -14,24 +14,33 @@ import (
 	"github.com/curfewdb/curfew/protocol"
 )
 
-// window is a demo's half hour.
-const window = 20 * time.Second
-
+// story is what happens between three people and one database.
 type story struct {
 	*narrator
 	dir    string
-	pg     *harness.Postgres
 	curfew *harness.Curfew
+	database
 
 	alice, bob, sam *harness.Person
 
+	request api.Request
 	grant   api.Grant
 	creds   harness.Credentials
 	session api.Session
 }
 
+// play tells the whole story; again tells what is different with another database.
 func (s *story) play(ctx context.Context) error {
-	for _, scene := range []func(context.Context) error{s.logins, s.asking, s.working, s.cutOff, s.evidence, s.verifying} {
+	return scenes(ctx, s.logins, s.asking, s.notOneself, s.approving, s.working, s.cutOff, s.evidence, s.verifying)
+}
+
+func (s *story) again(ctx context.Context, db database) error {
+	other := &story{narrator: s.narrator, dir: s.dir, curfew: s.curfew, database: db, alice: s.alice, bob: s.bob, sam: s.sam}
+	return scenes(ctx, other.asking, other.approving, other.working, other.cutOff, other.evidence, other.verifying)
+}
+
+func scenes(ctx context.Context, all ...func(context.Context) error) error {
+	for _, scene := range all {
 		if err := scene(ctx); err != nil {
 			return err
 		}
@@ -65,19 +74,27 @@ func (s *story) as(ctx context.Context, p *harness.Person, args ...string) (stri
 }
 
 func (s *story) asking(ctx context.Context) error {
-	s.step("Alice asks for write access to orders for %v, with a reason.", window)
+	s.step("Alice asks for write access to %s for %v, with a reason.", s.target, s.window)
 	const reason = "order 4711 was booked twice"
-	s.typed("alice", fmt.Sprintf("curfew request orders --level writer --for %v --reason %q", window, reason))
-	var r api.Request
-	if err := s.alice.JSON(ctx, &r, "request", "orders", "--level", "writer", "--for", window.String(), "--reason", reason); err != nil {
+	s.typed("alice", fmt.Sprintf("curfew request %s --level writer --for %v --reason %q", s.target, s.window, reason))
+	if err := s.alice.JSON(ctx, &s.request, "request", s.target, "--level", "writer", "--for", s.window.String(), "--reason", reason); err != nil {
 		return err
 	}
-	s.read(fmt.Sprintf("request %s is %s", r.ID, r.Status))
-	s.typed("alice", "curfew approve "+r.ID)
-	if _, err := s.alice.Approve(ctx, r.ID); err == nil {
+	s.read(fmt.Sprintf("request %s is %s", s.request.ID, s.request.Status))
+	return nil
+}
+
+func (s *story) notOneself(ctx context.Context) error {
+	s.typed("alice", "curfew approve "+s.request.ID)
+	if _, err := s.alice.Approve(ctx, s.request.ID); err == nil {
 		return errors.New("alice approved her own request")
 	}
 	s.checked("she can't approve her own request; nobody can")
+	return nil
+}
+
+func (s *story) approving(ctx context.Context) error {
+	r := s.request
 	s.step("Bob approves. From now on the clock runs, whether she connects or not.")
 	if _, err := s.as(ctx, s.bob, "approve", r.ID); err != nil {
 		return err
@@ -90,57 +107,50 @@ func (s *story) asking(ctx context.Context) error {
 		return err
 	}
 	s.grant = g
-	if got := g.End.Sub(g.Start); got != window {
+	if got := g.End.Sub(g.Start); got != s.window {
 		return fmt.Errorf("the window is %v", got)
 	}
-	s.checked("grant %s runs for %v and ends at %s", g.ID, window, g.End.Format("15:04:05"))
+	s.checked("grant %s runs for %v and ends at %s", g.ID, s.window, g.End.Format("15:04:05"))
 	return nil
 }
 
 func (s *story) working(ctx context.Context) (err error) {
-	s.step("Alice works with her own psql, under an account that was made for this grant alone.")
+	s.step("Alice works with her own %s, under an account that was made for this grant alone.", s.client)
 	if s.creds, err = s.alice.Credentials(ctx, s.grant.ID); err != nil {
 		return err
 	}
-	s.typed("alice", "psql \"$(curfew credentials "+s.grant.ID+" -o dsn)\"")
-	sql := []string{"SELECT current_user", "SELECT id, item FROM orders ORDER BY id", "UPDATE orders SET item = 'candlestick' WHERE id = 3"}
-	var args []string
-	for _, q := range sql {
-		args = append(args, "-c", q)
-	}
-	out, err := harness.Run(s.creds.PSQL(ctx, append([]string{"-e"}, args...)...))
+	s.typed("alice", s.shown(s.grant.ID))
+	out, err := harness.Run(s.work(ctx, s.creds, s.whoami, "SELECT id, item FROM orders ORDER BY id", "UPDATE orders SET item = 'candlestick' WHERE id = 3"))
 	if err != nil {
 		return err
 	}
 	s.read(out)
-	account, err := s.pg.Ask(ctx, "orders", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'curfew\\_%' || $1", s.grant.ID)
+	account, err := s.accounts(ctx, s.grant.ID)
 	if err != nil {
 		return err
 	}
 	if len(account) != 1 || !strings.Contains(out, account[0]) {
 		return fmt.Errorf("accounts of the grant: %v", account)
 	}
-	s.checked("PostgreSQL knows her as %s", account[0])
+	s.checked("%s knows her as %s", s.product, account[0])
 	return nil
 }
 
-const long = `INSERT INTO orders (item) SELECT 'too late' || coalesce(pg_sleep(0.1)::text, '') FROM generate_series(1, 600)`
-
 func (s *story) cutOff(ctx context.Context) error {
 	s.step("She starts an INSERT that takes a minute. %.0f s are left.", time.Until(s.grant.End).Seconds())
-	s.typed("alice", "psql … -c \""+long+"\"")
-	_, err := harness.Run(s.creds.PSQL(ctx, "-c", long))
+	s.typed("alice", s.client+" … \""+s.long+"\"")
+	_, err := harness.Run(s.work(ctx, s.creds, s.long))
 	late := time.Since(s.grant.End)
 	var ce *harness.CommandError
 	if !errors.As(err, &ce) {
-		return fmt.Errorf("psql was not cut off: %w", err)
+		return fmt.Errorf("%s was not cut off: %w", s.client, err)
 	}
 	s.read(ce.Stderr)
 	if !strings.Contains(ce.Stderr, "ended") || late < 0 || late > 2*time.Second {
-		return fmt.Errorf("psql ended %v after the grant, with: %s", late, ce.Stderr)
+		return fmt.Errorf("%s ended %v after the grant, with: %s", s.client, late, ce.Stderr)
 	}
-	s.checked("psql ended %d ms after the grant, with the reason in words", late.Milliseconds())
-	rows, err := s.pg.Ask(ctx, "orders", "SELECT count(*) FROM orders WHERE item LIKE 'too late%'")
+	s.checked("%s ended %d ms after the grant, with the reason in words", s.client, late.Milliseconds())
+	rows, err := s.server.Ask(ctx, s.target, "SELECT count(*) FROM orders WHERE item LIKE 'too late%'")
 	if err != nil {
 		return err
 	}
@@ -149,7 +159,7 @@ func (s *story) cutOff(ctx context.Context) error {
 	}
 	s.checked("not one row of it was committed")
 	gone := func(ctx context.Context) error {
-		left, err := s.pg.Leftovers(ctx, "curfew_%")
+		left, err := s.server.Leftovers(ctx, "curfew_%")
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("left in the database: %v", left)
 		}
@@ -158,7 +168,7 @@ func (s *story) cutOff(ctx context.Context) error {
 	if err := harness.Eventually(ctx, 10*time.Second, gone); err != nil {
 		return err
 	}
-	s.checked("the backend is gone, the account is gone")
+	s.checked("the connection is gone, the account is gone")
 	return nil
 }
 
@@ -214,7 +224,7 @@ func (s *story) verifying(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bundle := filepath.Join(s.dir, "bundle.tar.zst")
+	bundle := filepath.Join(s.dir, s.target+".tar.zst")
 	if _, err := s.as(ctx, s.sam, "export", "--grant", s.grant.ID, "--file", bundle); err != nil {
 		return err
 	}

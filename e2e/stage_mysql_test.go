@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/curfewdb/curfew/e2e/harness"
+)
+
+// onMariaDB is the stage with the target shop.
+func onMariaDB(my *harness.MariaDB) *stage {
+	return &stage{
+		kind: "mysql", target: harness.Shop, url: my.Target(),
+		server: my, my: my, deeds: mysqlDeeds(),
+		login: func(ctx context.Context, c harness.Credentials) (conn, error) { return myDial(c.MySQL(ctx)) },
+		direct: func(ctx context.Context, user, password string) (conn, error) {
+			return myDial(my.Login(ctx, user, password, harness.Shop))
+		},
+		lastWords: myLastWords,
+		account:   "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
+		slowly: func(word string) string {
+			return fmt.Sprintf("INSERT INTO orders (item) SELECT CONCAT('%s', SLEEP(0.1)) FROM seq_1_to_40", word)
+		},
+		committs: func(word string) string { return "SELECT COUNT(*) FROM orders WHERE item LIKE '" + word + "%'" },
+		running: func(word string) string {
+			return "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE '%" + word + `%' AND USER LIKE 'curfew\_%'`
+		},
+		open: func(grant string) string {
+			return `SELECT COALESCE(INFO, 'idle') FROM information_schema.PROCESSLIST WHERE USER LIKE 'curfew\_%\_` + grant + "'"
+		},
+		password: func(_, password string) string { return "SET PASSWORD = PASSWORD('" + password + "')" },
+		prepared: my.Prepared,
+		denied:   "1045",
+		crash: func(word, grant string) (left, stays []string) {
+			left = []string{
+				"XA START 'story-" + word + "'",
+				"INSERT INTO orders (item) VALUES ('" + word + "-prepared')",
+				"XA END 'story-" + word + "'",
+				"XA PREPARE 'story-" + word + "'", // the session can do nothing else from here on
+			}
+			stays = []string{"INSERT INTO orders (item) VALUES ('" + word + "-kept')", "CREATE TABLE crash_" + grant + " (a int)"}
+			return left, stays
+		},
+	}
+}
+
+type myConn struct{ *harness.MySQLConn }
+
+func myDial(c *harness.MySQLConn, err error) (conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return myConn{c}, nil
+}
+
+func (c myConn) run(ctx context.Context, sql string) error { return c.Run(ctx, sql) }
+
+func (c myConn) column(ctx context.Context, sql string) ([]string, error) { return c.Column(ctx, sql) }
+
+func (c myConn) close() error { return c.Close() }
+
+func myLastWords(err error) (string, bool) {
+	var my *mysql.MySQLError
+	if !errors.As(err, &my) || my.Number != 1927 || string(my.SQLState[:]) != "70100" {
+		return "", false
+	}
+	return my.Message, true
+}
