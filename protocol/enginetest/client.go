@@ -47,15 +47,20 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 	}
 	c.db = sql.OpenDB(connector)
 	c.db.SetMaxOpenConns(1)
-	t.Cleanup(func() { c.db.Close() })
+	t.Cleanup(func() { // a statement may still be in flight
+		c.gone.Store(true)
+		if c.raw != nil {
+			c.raw.Conn.Close()
+		}
+		c.bye()
+	})
 	ctx, stop := context.WithTimeout(c.ctx, patience)
 	defer stop()
 	c.conn, err = c.db.Conn(ctx)
 	if err != nil {
 		c.db.Close()
-		return c, err
 	}
-	return c, nil
+	return c, err
 }
 
 func (c *client) exec(statement string, args ...any) error {
@@ -82,7 +87,9 @@ func (c *client) start(statement string) <-chan error {
 
 // bye says goodbye.
 func (c *client) bye() {
-	c.conn.Close()
+	if c.conn != nil {
+		c.conn.Close()
+	}
 	c.db.Close()
 }
 

@@ -79,7 +79,7 @@ func crash(t *testing.T, s *suite) {
 				}
 			}
 			if err := func() error {
-				_, err := n.engine.Sweep(n.ctx, func(account string) bool { return account == l.kept.Name })
+				_, err := n.engine.Sweep(n.soon(), func(account string) bool { return account == l.kept.Name })
 				return err
 			}(); err != nil {
 				t.Fatalf("sweep: %v", err)

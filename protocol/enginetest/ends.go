@@ -108,7 +108,7 @@ func (s *suite) endsByContext(t *testing.T, st state, code string, cut bool) {
 	began := time.Now()
 	g.end(why)
 	if cut {
-		got, err := g.account.Cut(n.ctx)
+		got, err := g.account.Cut(n.soon())
 		if err != nil {
 			t.Fatalf("cut: %v", err)
 		}
@@ -243,7 +243,7 @@ func (s *suite) serverEndsIt(t *testing.T) {
 	ss, c, mark, answer := s.entered(t, g, st)
 	c.raw.linger(ss.done) // a driver hangs up when it reads the server's last words
 	// A second process of the same installation that recalls the account is the nearest thing to a DBA.
-	if _, err := s.stray(t, as(n.installation)).engine.Recall(g.spec).Cut(n.ctx); err != nil {
+	if _, err := s.stray(t, as(n.installation)).engine.Recall(g.spec).Cut(n.soon()); err != nil {
 		t.Fatal(err)
 	}
 	if err := answer(); err == nil || strings.Contains(err.Error(), "internal error") {
@@ -300,9 +300,9 @@ func restart(t *testing.T, s *suite) {
 	c.must("SELECT 1")
 	g.end(refusal(recorder.EndReleased))
 	eventually(t, "what was connected before is made anew", func() bool {
-		_, err := g.account.Cut(n.ctx)
+		_, err := g.account.Cut(n.soon())
 		if err == nil {
-			_, err = g.account.Clean(n.ctx)
+			_, err = g.account.Clean(n.soon())
 		}
 		return err == nil
 	})

@@ -83,6 +83,13 @@ func (s *suite) stray(t *testing.T, options ...option) *node {
 	return n
 }
 
+// soon bounds a call of the engine: one that hangs is a failure.
+func (n *node) soon() context.Context {
+	ctx, stop := context.WithTimeout(n.ctx, patience)
+	n.t.Cleanup(stop)
+	return ctx
+}
+
 // close ends everything that goes on.
 func (n *node) close() {
 	n.listen.Close()
@@ -104,10 +111,10 @@ func (n *node) sweepUp(t *testing.T) {
 			continue
 		}
 		account := n.engine.Recall(g.spec)
-		if _, err := account.Cut(n.ctx); err != nil {
+		if _, err := account.Cut(n.soon()); err != nil {
 			t.Errorf("in the end: %v", err)
 		}
-		if _, err := account.Clean(n.ctx); err != nil {
+		if _, err := account.Clean(n.soon()); err != nil {
 			t.Errorf("in the end: %v", err)
 		}
 	}
@@ -243,7 +250,7 @@ func (n *node) provision(spec protocol.AccountSpec) (*grant, error) {
 	if g.verifier, err = n.engine.Enrol(g.password); err != nil {
 		return g, err
 	}
-	if g.account, err = n.engine.Provision(n.ctx, spec); err != nil {
+	if g.account, err = n.engine.Provision(n.soon(), spec); err != nil {
 		g.account = n.engine.Recall(spec)
 	}
 	return g, err
@@ -287,7 +294,7 @@ func (g *grant) ownPassword(t *testing.T, c *client) string {
 // finish cuts and cleans, and wants both to succeed and to leave nothing.
 func (g *grant) finish(t *testing.T) (protocol.Cut, protocol.Clean) {
 	t.Helper()
-	cut, err := g.account.Cut(g.ctx)
+	cut, err := g.account.Cut(g.soon())
 	if err != nil {
 		t.Fatalf("cut: %v", err)
 	}
@@ -297,7 +304,7 @@ func (g *grant) finish(t *testing.T) (protocol.Cut, protocol.Clean) {
 	if left := g.backends(t, g.spec.Name); left != 0 {
 		t.Errorf("after Cut %d backends are there", left)
 	}
-	clean, err := g.account.Clean(g.ctx)
+	clean, err := g.account.Clean(g.soon())
 	if err != nil {
 		t.Fatalf("clean: %v", err)
 	}

@@ -34,7 +34,7 @@ func promises(t *testing.T, s *suite) {
 func (s *suite) checkAfterSetup(t *testing.T) {
 	t.Parallel()
 	n := s.node(t)
-	findings, err := n.engine.Check(n.ctx, []protocol.Level{s.kit.Level})
+	findings, err := n.engine.Check(n.soon(), []protocol.Level{s.kit.Level})
 	if err != nil || strings.Contains(text(findings), "error: ") {
 		t.Errorf("check: %v\n%s", err, text(findings))
 	}
@@ -210,7 +210,7 @@ func (s *suite) cutIsFinal(t *testing.T, past bool) {
 	}
 	eventually(t, "many are in", func() bool { return s.backends(t, g.spec.Name) > 4 })
 	g.end(refusal(recorder.EndRevoked))
-	if _, err := g.account.Cut(n.ctx); err != nil {
+	if _, err := g.account.Cut(n.soon()); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
@@ -241,12 +241,12 @@ func (s *suite) repeatable(t *testing.T) {
 	c, ss := g.dial(t)
 	c.must("BEGIN", "INSERT INTO marks (what) VALUES ('"+s.mark("twice")+"')")
 	g.end(refusal(recorder.EndReleased))
-	first, err := g.account.Cut(n.ctx)
+	first, err := g.account.Cut(n.soon())
 	if err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "the session ends", ss.done)
-	second, err := g.account.Cut(n.ctx)
+	second, err := g.account.Cut(n.soon())
 	if err != nil || !reflect.DeepEqual(first, second) {
 		t.Errorf("cut: %+v, again: %+v, %v", first, second, err)
 	}
@@ -254,14 +254,14 @@ func (s *suite) repeatable(t *testing.T) {
 		t.Errorf("cut: %+v", first)
 	}
 	g.finish(t)
-	if again, err := g.account.Clean(n.ctx); err != nil || again.Proof == "" {
+	if again, err := g.account.Clean(n.soon()); err != nil || again.Proof == "" {
 		t.Errorf("clean again: %+v %v", again, err)
 	}
 	other := s.stray(t, as(n.installation)).engine.Recall(g.spec)
-	if cut, err := other.Cut(n.ctx); err != nil || cut.Left != 0 {
+	if cut, err := other.Cut(n.soon()); err != nil || cut.Left != 0 {
 		t.Errorf("another process' cut: %+v %v", cut, err)
 	}
-	if again, err := other.Clean(n.ctx); err != nil || again.Proof == "" {
+	if again, err := other.Clean(n.soon()); err != nil || again.Proof == "" {
 		t.Errorf("another process' clean: %+v %v", again, err)
 	}
 }
@@ -283,10 +283,10 @@ func (s *suite) withoutDatabase(t *testing.T) {
 	if _, err := n.provision(n.spec()); err == nil {
 		t.Error("provisioned on a server that is not there")
 	}
-	if _, err := n.engine.Sweep(n.ctx, func(string) bool { return false }); err == nil {
+	if _, err := n.engine.Sweep(n.soon(), func(string) bool { return false }); err == nil {
 		t.Error("swept a server that is not there")
 	}
-	findings, err := n.engine.Check(n.ctx, []protocol.Level{s.kit.Level})
+	findings, err := n.engine.Check(n.soon(), []protocol.Level{s.kit.Level})
 	if err == nil && (len(findings) == 0 || findings[0].Severity != "error") {
 		t.Errorf("check: %+v", findings)
 	}

@@ -48,7 +48,7 @@ func (l *life) live(t *testing.T, n *node, do func(what string, call func() erro
 	l.litter(t, g)
 	lostSession, lostAnswer := l.busy(t, g)
 	kept.end(refusal(recorder.EndRevoked))
-	do("cut", func() error { _, err := kept.account.Cut(n.ctx); return err })
+	do("cut", func() error { _, err := kept.account.Cut(n.soon()); return err })
 	if got := n.backends(t, kept.spec.Name); got != 0 {
 		t.Errorf("after Cut %d backends are there", got)
 	}
@@ -56,7 +56,7 @@ func (l *life) live(t *testing.T, n *node, do func(what string, call func() erro
 		t.Error("a statement came to its end after Cut")
 	}
 	wait(t, "the session ends", ss.done)
-	do("clean", func() error { _, err := kept.account.Clean(n.ctx); return err })
+	do("clean", func() error { _, err := kept.account.Clean(n.soon()); return err })
 	kept.gone(t)
 	do("sweep", func() error { return sweepAll(n) })
 	wait(t, "the leftover's statement ends", lostAnswer)
@@ -66,7 +66,7 @@ func (l *life) live(t *testing.T, n *node, do func(what string, call func() erro
 
 // sweepAll sweeps without any grant; an account that could not be ended is an error.
 func sweepAll(n *node) error {
-	findings, err := n.engine.Sweep(n.ctx, func(string) bool { return false })
+	findings, err := n.engine.Sweep(n.soon(), func(string) bool { return false })
 	for _, f := range findings {
 		if f.Severity == "error" {
 			err = errors.Join(err, errors.New(f.What))

@@ -21,7 +21,7 @@ func sweep(t *testing.T, s *suite) {
 	f, _ := foreign.dial(t)
 
 	n := s.stray(t, as(crashed.installation))
-	findings, err := n.engine.Sweep(n.ctx, func(account string) bool { return account == kept.spec.Name })
+	findings, err := n.engine.Sweep(n.soon(), func(account string) bool { return account == kept.spec.Name })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func sweep(t *testing.T, s *suite) {
 		t.Errorf("findings:\n%s", said)
 	}
 	// The one that was kept is ended by the next pass, when its intent is gone.
-	if _, err := n.engine.Sweep(n.ctx, func(string) bool { return false }); err != nil {
+	if _, err := n.engine.Sweep(n.soon(), func(string) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	kept.gone(t)
@@ -113,7 +113,7 @@ func watch(t *testing.T, s *suite) {
 	own, _ := g.dial(t)
 	quiet, _ := other.dial(t)
 	password := g.ownPassword(t, own)
-	if found, err := n.engine.Watch(n.ctx); err != nil || len(found) != 0 {
+	if found, err := n.engine.Watch(n.soon()); err != nil || len(found) != 0 {
 		t.Fatalf("before anything is wrong: %+v %v", found, err)
 	}
 	direct, err := g.past(t, password)
@@ -135,18 +135,18 @@ func watch(t *testing.T, s *suite) {
 			if err == nil {
 				err = c.exec("SELECT 1")
 			}
-			c.db.Close()
+			c.bye()
 			if err != nil {
 				stopped <- err
 				return
 			}
 		}
 	}()
-	found, err := n.engine.Watch(n.ctx)
+	found, err := n.engine.Watch(n.soon())
 	if err != nil || len(found) != 1 || found[0].Account != g.spec.Name || !found[0].Killed || !strings.HasPrefix(found[0].Address, "127.0.0.1") {
 		t.Errorf("found %+v %v", found, err)
 	}
-	if found, err = n.engine.Watch(n.ctx); err != nil || len(found) != 0 {
+	if found, err = n.engine.Watch(n.soon()); err != nil || len(found) != 0 {
 		t.Errorf("afterwards: %+v %v", found, err)
 	}
 	close(stop)

@@ -79,14 +79,14 @@ func (s *suite) limit(t *testing.T) {
 		if err == nil || !tooMany.MatchString(err.Error()) {
 			t.Fatalf("the third of two sessions read %v", err)
 		}
-		third.db.Close()
+		third.bye()
 	}
 	second.must("SELECT 1")
 	first.bye()
 	wait(t, "the first session ends", ss.done)
 	eventually(t, "there is room again", func() bool {
 		third, err := g.try(t, g.password)
-		defer third.db.Close()
+		defer third.bye()
 		return err == nil && third.alive()
 	})
 }

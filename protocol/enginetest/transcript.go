@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,26 +28,19 @@ func (s *suite) dialogue(t *testing.T) {
 	}
 	compared := 0
 	for _, l := range s.kit.Dialect.Dialogue {
-		before := len(ss.sink.all())
 		want := direct.run(l)
 		got := c.run(l)
 		if got != want {
 			t.Errorf("%s\ndirect:\n%s\nthrough Curfew:\n%s", short([]byte(l.SQL)), want, got)
 		}
 		compared += len(want)
-		var lines []string
-		for _, e := range whole(ss.sink.all()[before:]) {
-			lines = append(lines, show(e, l.SQL))
-		}
-		if records := strings.Join(lines, "; "); records != l.Records {
-			t.Errorf("%s\nis on record as\n%s\nwant\n%s", short([]byte(l.SQL)), records, l.Records)
-		}
 	}
 	if compared < 1000 {
 		t.Errorf("the dialogue has not much in it: %d bytes", compared)
 	}
 	c.bye()
 	wait(t, "the session ends", ss.done)
+	s.golden(t, whole(ss.sink.all()))
 	if ss.err != nil {
 		t.Errorf("Relay returned %v", ss.err)
 	}
@@ -55,6 +49,38 @@ func (s *suite) dialogue(t *testing.T) {
 	}
 	if ss.login.User != g.spec.Grant || ss.login.Mechanism == "" || ss.login.Database != s.kit.Dialect.Database || ss.login.Address == "" {
 		t.Errorf("login %+v", ss.login)
+	}
+}
+
+// golden compares what is on record with what the dialogue says of each of its lines. What a driver sends
+// after a line's end (the closing of a statement) is that line's.
+func (s *suite) golden(t *testing.T, events []recorder.Event) {
+	t.Helper()
+	begins := func(e recorder.Event, l Line) bool {
+		return e.Type == recorder.TypeStatement && (e.Kind == recorder.KindSimple || e.Kind == recorder.KindPrepare) && string(e.Text) == l.SQL
+	}
+	dialogue := s.kit.Dialect.Dialogue
+	for i, l := range dialogue {
+		first := slices.IndexFunc(events, func(e recorder.Event) bool { return begins(e, l) })
+		if first < 0 {
+			t.Errorf("%s is not on record", short([]byte(l.SQL)))
+			continue
+		}
+		events = events[first:]
+		next := len(events)
+		if i+1 < len(dialogue) {
+			if n := slices.IndexFunc(events[1:], func(e recorder.Event) bool { return begins(e, dialogue[i+1]) }); n >= 0 {
+				next = n + 1
+			}
+		}
+		var words []string
+		for _, e := range events[:next] {
+			words = append(words, show(e, l.SQL))
+		}
+		if got := strings.Join(words, "; "); got != l.Records {
+			t.Errorf("%s\nis on record as\n%s\nwant\n%s", short([]byte(l.SQL)), got, l.Records)
+		}
+		events = events[next:]
 	}
 }
 
