@@ -73,7 +73,9 @@ const (
 // in one piece, the command's own byte first.
 func (o *observer) begin(body []byte, size int, whole bool) error {
 	m := &o.out.msg
-	o.ids++
+	if body[0] != comQuit {
+		o.ids++
+	}
 	*m = incoming{command: body[0], id: o.ids, kind: recorder.KindCommand, name: commandName(body[0]), list: m.list.emptied()}
 	o.out.carry = o.out.carry[:0]
 	fixed, known := layout(m.command)
@@ -277,6 +279,9 @@ func (o *observer) head(p []byte) (int, error) {
 // commandEvent makes the event of what was decoded: a statement, or more of one.
 func (o *observer) commandEvent(params []recorder.Param, index int, text []byte, textual, last bool) error {
 	m := &o.out.msg
+	if m.command == comQuit && !m.ping { // not recorded: the end of the session is
+		return nil
+	}
 	if m.silent {
 		text = nil
 	}
