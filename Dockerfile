@@ -14,7 +14,7 @@ COPY --from=build /out/curfew /curfew
 COPY --from=build --chown=65532:65532 /out/data /var/lib/curfew
 USER 65532:65532
 VOLUME /var/lib/curfew
-EXPOSE 7433 6432
+EXPOSE 7433 6432 7306
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/curfew"]
 CMD ["serve", "--config", "/etc/curfew/curfew.yaml"]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes, once, what the services of docker-compose.yml share: a CA, a certificate for each, two passwords.
+# Makes, once, what the services of docker-compose.yml share: a CA, a certificate for each, their passwords.
 set -eu
 cd /shared
 [ -e ready ] && exit 0
@@ -21,14 +21,17 @@ certificate() { # certificate NAME UID DNS...
 certificate curfew 65532 localhost curfew
 certificate dex 65532 dex.localhost dex
 certificate postgres 999 postgres
+certificate mariadb 999 mariadb
 
 password() { # password NAME UID
   (umask 077 && openssl rand -hex 24 > "$1.password")
   chown "$2" "$1.password"
 }
-# Curfew reads the broker's; PostgreSQL's set-up script needs both, and reads this one by its group.
+# Curfew reads the brokers'; each database's set-up script needs its own, and reads it by its group.
 password broker 65532:999
-chmod 0640 broker.password
+password mariadb-broker 65532:999
+chmod 0640 broker.password mariadb-broker.password
 password superuser 999:999
+password mariadb-root 999:999
 rm ca.key # nothing more is signed
 touch ready

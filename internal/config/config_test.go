@@ -372,13 +372,33 @@ func same(t *testing.T, path, want string, err error) {
 	}
 }
 
-// The example that docker-compose.yml mounts must load.
+// The example that docker-compose.yml mounts must load, and what it tells people must be published there.
 func TestDeployedExampleLoads(t *testing.T) {
-	c, p, err := LoadAll(filepath.Join("..", "..", "deploy", "curfew.yaml"), kinds)
+	root := filepath.Join("..", "..")
+	c, p, err := LoadAll(filepath.Join(root, "deploy", "curfew.yaml"), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Rules) == 0 || c.Targets["orders"].Engine != "postgres" {
+	if len(p.Rules) == 0 || c.Targets["orders"].Engine != "postgres" || c.Targets["shop"].Engine != "mysql" || len(p.Targets) != len(c.Targets) {
 		t.Errorf("%+v", p)
+	}
+	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range c.Listeners {
+		_, port, _ := strings.Cut(l.Address, ":")
+		if l.TLS == nil || l.TLS.CA == "" || !strings.HasSuffix(l.Listen, ":"+port) || !strings.Contains(string(compose), "127.0.0.1:"+port+":"+port) {
+			t.Errorf("%+v is not as docker-compose.yml publishes it", l)
+		}
+	}
+	setup, err := os.ReadFile(filepath.Join(root, "deploy", "setup.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range c.Targets {
+		if secret := strings.TrimSuffix(filepath.Base(target.Password), ".password"); !strings.Contains(string(setup), "\npassword "+secret+" 65532:") {
+			t.Errorf("deploy/setup.sh makes no password %s for the target %s", secret, name)
+		}
 	}
 }
