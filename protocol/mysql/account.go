@@ -49,6 +49,9 @@ type session interface {
 	prepared() []string // XA ids that its statements prepared, as X'…',X'…',n
 }
 
+// transactor is a session that knows from the server's last word whether a transaction is open.
+type transactor interface{ transaction() bool }
+
 // ending is one killed backend.
 type ending struct {
 	at      time.Time

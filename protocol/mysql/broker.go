@@ -8,6 +8,7 @@ import (
 	sqldriver "database/sql/driver"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -65,6 +66,7 @@ func openBroker(t *target, password, lockWait string) (*sql.DB, error) {
 type conn struct {
 	*sql.Conn
 	server server
+	id     uint32 // the line's: the server's id of the connection
 }
 
 // rows runs sql/<name>.sql and hands each row to scan.
@@ -128,6 +130,7 @@ type line struct {
 	log    *slog.Logger
 	turn   chan struct{} // holds one token: the right to use conn, and to replace it
 	conn   *conn         // nil: not connected
+	lost   uint32        // id of a connection that was given up while it may still have been at work
 	stop   context.CancelFunc
 	tried  chan struct{} // closed when it was connected, or could not be, for the first time
 	done   chan struct{}
@@ -192,11 +195,23 @@ func (l *line) connect(ctx context.Context) error {
 		return err
 	}
 	l.conn = &conn{Conn: c, server: s}
+	if err = c.QueryRowContext(dial, "SELECT CONNECTION_ID()").Scan(&l.conn.id); err == nil && l.lost != 0 {
+		// What was asked there and waits for a lock must not happen some time later.
+		if _, err = c.ExecContext(dial, fmt.Sprintf("KILL CONNECTION %d", l.lost)); is(err, 1094) {
+			err = nil
+		}
+	}
+	if err != nil {
+		l.hangUp()
+		return err
+	}
+	l.lost = 0
 	return nil
 }
 
 func (l *line) hangUp() {
 	if l.conn != nil {
+		l.lost = max(l.lost, l.conn.id)
 		l.conn.discard()
 		l.conn = nil
 	}

@@ -29,12 +29,15 @@ import (
 //   - unknown: everything else. COMMIT itself may have been in flight. A statement that changes tables'
 //     definitions, or writes to tables without transactions, has no transaction to look at.
 //
-// innodb_trx is a copy that the server renews no more than ten times a second, when it is asked. Who else
-// asks as often can make a transaction seem to be missing which began less than 100 ms before the cut.
+// innodb_trx is a copy that is renewed only when nobody has asked for it for 100 ms, so a monitor, or grants that
+// end together, can leave it behind. Whether the copy is of now can be seen: the line opens a transaction of its
+// own, and the copy shows what that was asking when it was made. From an old one it does not follow that a
+// transaction which is not in it is not there; then only the session's own word for it counts.
 
 const (
 	pollFirst     = time.Millisecond
 	pollMost      = 10 * time.Millisecond
+	lockPatience  = time.Second     // how long a lock on the server's own tables may hold up the locking of an account
 	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
 )
 
@@ -46,6 +49,7 @@ type end struct {
 	idle     bool   // it was between two statements
 	reads    bool   // what it ran only reads
 	rolled   bool   // it was seen rolling back
+	stale    bool   // the list of transactions was an old one
 	quiet    bool   // nothing was committed meanwhile
 	link     session
 	inFlight uint64
@@ -63,14 +67,20 @@ func (e *end) txid() string {
 func (e *end) fate() string {
 	answered := e.idle && e.inFlight == 0
 	switch {
-	case e.modified == 0 && (answered || e.reads || e.trx != "" && e.quiet):
-		return protocol.FateNone
-	case e.modified == 0:
-		return protocol.FateUnknown
-	case e.rolled, e.quiet, answered && e.link != nil:
+	case e.modified > 0 && (e.rolled || e.quiet || answered && e.link != nil):
 		return protocol.FateAborted
+	case e.modified > 0, e.stale && !e.toldNone():
+		return protocol.FateUnknown
+	case answered, e.reads, e.trx != "" && e.quiet:
+		return protocol.FateNone
 	}
 	return protocol.FateUnknown
+}
+
+// toldNone says whether the server itself has told the session that it has no transaction open.
+func (e *end) toldNone() bool {
+	s, ok := e.link.(transactor)
+	return ok && !s.transaction()
 }
 
 // Cut locks the account (which commits by itself), kills its backends until none is left, and learns what
@@ -151,11 +161,12 @@ func (a *account) empty(ctx context.Context) error {
 }
 
 // lock sees to it that nobody can log in. A new verifier that fits no secret makes dead a password that the
-// holder may have set, even should somebody unlock the account. Who holds a lock on the server's own tables
-// can hold this up; then the account's backends go first.
+// holder may have set, even should somebody unlock the account. Whoever holds a lock on the server's own tables,
+// as a backup does (FLUSH TABLES WITH READ LOCK), holds this up; then the account's backends go first.
 func (a *account) lock(ctx context.Context, hosts []string) error {
 	for {
-		err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+		patience, cancel := context.WithTimeout(ctx, lockPatience)
+		err := a.engine.closing.do(patience, func(ctx context.Context, c *conn) error {
 			plugin, verifier, err := proofOf(ctx, c, newSecret())
 			if err != nil {
 				return err
@@ -168,7 +179,9 @@ func (a *account) lock(ctx context.Context, hosts []string) error {
 			}
 			return nil
 		})
-		if err == nil || !is(err, 1205) { // lock wait timeout
+		late := patience.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil || !late && !is(err, 1205) { // lock wait timeout
 			return err
 		}
 		ends, killErr := a.drain(ctx, 0)
@@ -281,20 +294,28 @@ func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
 }
 
 // terminate looks at the account's backends and tells them to go, once, and gives those that were there.
-// counted: it asks for the count of commits in between.
-func (a *account) terminate(ctx context.Context, only uint32, counted bool) (ends []end, n commits, err error) {
+// first: it asks for the count of commits, and sees to it that the look is of now.
+func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends []end, n commits, err error) {
 	links := map[uint32]session{}
 	for _, l := range a.joined() {
 		links[l.pid()] = l
 	}
-	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		ends = nil
-		if counted {
+		text := query(c.server.mariadb, "backends")
+		mark := ""
+		if first {
+			if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
+				return err
+			}
+			// Not COMMIT, which would count as one.
+			defer func() { _, back := c.ExecContext(ctx, "ROLLBACK"); err = errors.Join(err, back) }()
 			if n, err = a.commits(ctx, c); err != nil {
 				return err
 			}
+			mark = "/* " + newSecret() + " */ "
 		}
-		err := c.rows(ctx, "backends", func(rows *sql.Rows) error {
+		err = c.each(ctx, mark+text, func(rows *sql.Rows) error {
 			var e end
 			var command, info, state string
 			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state); err != nil {
@@ -310,7 +331,15 @@ func (a *account) terminate(ctx context.Context, only uint32, counted bool) (end
 		if err != nil || len(ends) == 0 {
 			return err
 		}
-		return a.shoot(ctx, c, only, ends)
+		if err := a.shoot(ctx, c, only, ends); err != nil || mark == "" {
+			return err
+		}
+		var fresh bool
+		err = c.QueryRowContext(ctx, query(c.server.mariadb, "fresh"), mark+"%").Scan(&fresh)
+		for i := range ends {
+			ends[i].stale = !fresh
+		}
+		return err
 	})
 	return ends, n, err
 }
