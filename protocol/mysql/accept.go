@@ -104,7 +104,7 @@ type client struct {
 	charset   byte
 	maxPacket uint32 // what it says it takes
 	database  string
-	scramble  []byte // what its proof was made for
+	scramble  []byte // the last of 20 bytes that it was sent: client_ed25519's own is not kept by clients
 	kept      []byte // what its plugin keeps of the password; nil: nothing that both sides could vouch by
 	shown     []byte // the certificate that it saw, in DER
 

@@ -54,6 +54,7 @@ func (c *client) denied(r response) error {
 // prove has the client prove its password; false is a wrong one. It leaves in r the plugin and the answer
 // that counted.
 func (c *client) prove(v *verifier, r *response) (bool, error) {
+	r.scramble = c.scramble
 	if c.caps&capPluginAuth == 0 {
 		r.plugin = pluginNative // and there is no other
 	} else if err := c.agree(r); err != nil {
@@ -62,10 +63,10 @@ func (c *client) prove(v *verifier, r *response) (bool, error) {
 	switch r.plugin {
 	case pluginNative:
 		c.kept = v.sha1[:]
-		return v.native(c.scramble, r.answer), nil
+		return v.native(r.scramble, r.answer), nil
 	case pluginEd25519:
 		c.kept = v.ed25519[:]
-		return v.signed(c.scramble, r.answer), nil
+		return v.signed(r.scramble, r.answer), nil
 	case pluginClear:
 		return v.clear(password(r.answer)), nil
 	}
@@ -99,17 +100,17 @@ func (c *client) agree(r *response) error {
 }
 
 // change is an AuthSwitchRequest with a scramble of its own.
-func (c *client) change(r *response) error {
+func (c *client) change(r *response) (err error) {
 	request := append(append([]byte{packetEOF}, r.plugin...), 0)
 	if r.plugin == pluginEd25519 {
-		c.scramble = newScramble(ed25519ScrambleBytes)
-		request = append(request, c.scramble...)
+		r.scramble = newScramble(ed25519ScrambleBytes)
+		request = append(request, r.scramble...)
 	} else {
-		c.scramble = newScramble(scrambleBytes)
-		request = append(append(request, c.scramble...), 0)
+		r.scramble = newScramble(scrambleBytes)
+		c.scramble = r.scramble
+		request = append(append(request, r.scramble...), 0)
 	}
-	answer, err := c.ask(request)
-	r.answer = answer
+	r.answer, err = c.ask(request)
 	return err
 }
 
@@ -128,7 +129,7 @@ func (c *client) proveSHA2(v *verifier, r *response) (bool, error) {
 	if len(r.answer) == 0 {
 		return false, nil
 	}
-	if v.cachingSHA2(c.scramble, r.answer) {
+	if v.cachingSHA2(r.scramble, r.answer) {
 		return true, c.write([]byte{packetMore, sha2FastOK})
 	}
 	answer, err := c.ask([]byte{packetMore, sha2AskFull})
@@ -152,7 +153,7 @@ func (c *client) proveSHA2(v *verifier, r *response) (bool, error) {
 		return false, nil
 	}
 	for i := range plain {
-		plain[i] ^= c.scramble[i%len(c.scramble)]
+		plain[i] ^= r.scramble[i%len(r.scramble)]
 	}
 	return v.clear(password(plain)), nil
 }

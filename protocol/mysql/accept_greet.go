@@ -59,8 +59,9 @@ func (c *client) defaultPlugin() string {
 
 // response is what a HandshakeResponse says of the client's proof.
 type response struct {
-	plugin string
-	answer []byte
+	plugin   string
+	answer   []byte
+	scramble []byte // what it answers
 }
 
 // isSSLRequest says whether a client's first packet asks for TLS.

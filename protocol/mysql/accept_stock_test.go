@@ -1,12 +1,14 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
 	"errors"
 	"io"
 	"net"
+	"os"
 	osexec "os/exec"
 	"strconv"
 	"strings"
@@ -160,13 +162,35 @@ func TestDriver(t *testing.T) {
 	}
 }
 
-// stock runs a stock mariadb client.
-func (lb *lobby) stock(t *testing.T, host, password string, args ...string) (string, error) {
+// clientEnv names another client than Debian's mariadb.
+const clientEnv = "CURFEW_MYSQL_CLIENT"
+
+// stockProgram finds the client, and says whether it is MariaDB's and which.
+func stockProgram(t *testing.T) (program string, mariadb bool, major, minor int) {
 	t.Helper()
-	program, err := osexec.LookPath("mariadb")
+	program, err := osexec.LookPath(cmp.Or(os.Getenv(clientEnv), "mariadb"))
 	if err != nil {
 		t.Skip("no mariadb client here")
 	}
+	out, err := osexec.CommandContext(t.Context(), program, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(string(out), " from ") // mariadb from 11.8.6-MariaDB, client 15.2 for …
+	if version == "" {
+		_, version, _ = strings.Cut(string(out), "Distrib ") // mariadb  Ver 15.1 Distrib 10.11.19-MariaDB, for …
+	}
+	if version == "" {
+		_, version, _ = strings.Cut(string(out), "Ver ") // mysql  Ver 9.7.4 for …
+	}
+	major, minor = versionOf(version)
+	return program, strings.Contains(string(out), "MariaDB"), major, minor
+}
+
+// stock runs a stock client.
+func (lb *lobby) stock(t *testing.T, host, password string, args ...string) (string, error) {
+	t.Helper()
+	program, _, _, _ := stockProgram(t)
 	args = append([]string{"--no-defaults", "--protocol=tcp", "-h", host, "-P", lb.port, "-u", "gknown", "-p" + password, "-N"}, args...)
 	cmd := osexec.CommandContext(t.Context(), program, append(args, "-e", "SELECT DATABASE(), 6*7", "test")...)
 	out, err := cmd.CombinedOutput()
@@ -211,6 +235,68 @@ func TestStockClient(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSelfSigned: a MariaDB client of today takes a certificate that nobody vouches for, because whoever shows it
+// knows the password; and does not where somebody else shows theirs.
+func TestSelfSigned(t *testing.T) {
+	_, mariadb, major, minor := stockProgram(t)
+	if !mariadb || major < 11 || major == 11 && minor < 4 {
+		t.Skip("this client does not verify certificates by the password")
+	}
+	if !need(t).IsMariaDB() {
+		t.Skip("MySQL has no such proof")
+	}
+	cert, _ := selfSigned(t)
+	lb := newLobby(t, FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}, "127.0.0.2") // on 127.0.0.1 it does not look
+	if out, err := lb.stock(t, "127.0.0.2", personPassword); err != nil || out != "test\t42" {
+		t.Errorf("%q %v", out, err)
+	}
+	if l := lb.login(t); l.TLS == "" || l.Mechanism != pluginNative {
+		t.Errorf("%+v", l)
+	}
+	between := interpose(t, lb, "127.0.0.2")
+	if out, err := between.stock(t, "127.0.0.2", personPassword); err == nil || !strings.Contains(out, "certificate") {
+		t.Errorf("with somebody in between: %q %v", out, err)
+	}
+}
+
+// interpose puts somebody with a certificate of their own between clients and a lobby.
+func interpose(t *testing.T, lb *lobby, host string) *lobby {
+	t.Helper()
+	cert, _ := selfSigned(t)
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		inner, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer inner.Close()
+		outer, err := net.Dial("tcp", net.JoinHostPort(host, lb.port))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer outer.Close()
+		from, to := newPeer(t, outer), newPeer(t, inner)
+		to.send(from.recv()) // the greeting
+		to.exact = true
+		from.send(to.recv()) // the SSLRequest
+		front, back := tls.Server(inner, &tls.Config{Certificates: []tls.Certificate{cert}}), tls.Client(outer, &tls.Config{InsecureSkipVerify: true})
+		if front.Handshake() != nil || back.Handshake() != nil {
+			t.Error("no TLS in between")
+			return
+		}
+		go func() { _, _ = io.Copy(back, front); back.Close() }()
+		_, _ = io.Copy(front, back)
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return &lobby{port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port)}
 }
 
 // TestStockClearWithoutTLS: a password that went over the wire in clear is not taken.

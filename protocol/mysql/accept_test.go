@@ -50,6 +50,7 @@ type stranger struct {
 	*peer
 	front    *Front
 	greeting greeting
+	native   []byte // the scramble of an AuthSwitchRequest, if it has a native one's length
 	caps     capability
 	result   chan error
 	client   protocol.Client
