@@ -366,7 +366,7 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 
 // configure tells the lexer what is known of how the server reads.
 func (o *observer) configure(l *lexer) {
-	l.dynamic, l.dollars, l.allowed = o.mariadb && !o.level.PreparedTransactions, !o.mariadb, o.level.PreparedTransactions
+	l.dynamic, l.dollars, l.allowed = o.mariadb, !o.mariadb, o.level.PreparedTransactions
 	l.escapes, l.ansi = maybe, maybe
 	if o.queue.n > 0 { // a command that has not been answered may change it
 		return

@@ -10,7 +10,7 @@ package mysql
 // MariaDB runs XA from text that it puts together itself (PREPARE … FROM @v, EXECUTE IMMEDIATE …). What
 // such a text is can be seen only if it is one plain literal.
 type lexer struct {
-	dynamic bool // XA can be run from text put together
+	dynamic bool // XA can be run from text put together: MariaDB
 	dollars bool // $$…$$ may be a literal
 	escapes tri  // a backslash escapes in '…'
 	ansi    tri  // "…" is a name
@@ -20,6 +20,7 @@ type lexer struct {
 	lost      bool // too many readings: what can't be excluded counts
 	tail      reading
 	found     finding
+	shaky     bool // sql_mode may have been set by a statement of this text
 	xid       xidReader
 	words     int // words in the text so far
 }
@@ -108,7 +109,7 @@ type reading struct {
 // begin prepares for a new text.
 func (l *lexer) begin() {
 	l.cur = append(l.cur[:0], reading{})
-	l.lost, l.found, l.words = false, foundNothing, 0
+	l.lost, l.found, l.shaky, l.words = false, foundNothing, false, 0
 	l.tail = reading{}
 	l.xid = xidReader{}
 }
@@ -202,7 +203,7 @@ func (l *lexer) add(r reading, c byte) {
 }
 
 func (l *lexer) find(f finding) {
-	if l.found == foundNothing {
+	if l.found == foundNothing && !(l.allowed && f == foundDynamic) {
 		l.found = f
 	}
 }
@@ -232,8 +233,8 @@ func (r *reading) spell(c byte) bool {
 	if r.n < longestWord {
 		r.word[r.n] = c
 		r.n++
-	} else {
-		r.n = unlikeOthers
+	} else { // none of ours; all such are alike
+		r.n, r.word = unlikeOthers, [longestWord]byte{}
 	}
 	return true
 }
@@ -301,6 +302,7 @@ func (l *lexer) code(r reading, c byte) {
 			l.add(r, c)
 		}
 		l.name(&r)
+		r.empty()
 		r.place = inTick
 	case c == '#':
 		r.place = inLine
@@ -312,6 +314,9 @@ func (l *lexer) code(r reading, c byte) {
 		r.place = afterStar
 	case c == ';':
 		r.step = atStart
+		if l.shaky { // what stood before may have changed how this is read
+			l.escapes, l.ansi = maybe, maybe
+		}
 	case wordByte(c):
 		l.beginWord(r, c)
 		return
@@ -396,6 +401,7 @@ func (l *lexer) endWord(r *reading, c byte) {
 	w := r.text()
 	was := r.step
 	r.step = elsewhere
+	l.shaky = l.shaky || w == "sql_mode" || w == "execute"
 	switch was {
 	case sawXA, sawXAWithin:
 		switch w {
@@ -618,7 +624,11 @@ func (l *lexer) ticked(r reading, c byte) {
 		if r.high { // or the second half of a character
 			l.add(r, c)
 		}
+		l.shaky = l.shaky || r.text() == "sql_mode"
+		r.empty()
 		r.place = tickEnd
+	case !r.spell(c):
+		r.n = unlikeOthers
 	}
 	l.add(r, c)
 }

@@ -1,0 +1,254 @@
+package mysql
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+)
+
+// general turns the server's general log on, in a table, for this test.
+func general(t *testing.T) {
+	t.Helper()
+	need(t)
+	admin(t, "test", "SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = ON")
+	t.Cleanup(func() { admin(t, "test", "SET GLOBAL general_log = OFF", "SET GLOBAL log_output = 'FILE'") })
+}
+
+// TestRefusedXA: XA does not reach the server, however it is written; what stands before it does. The
+// server's own general log is the witness.
+func TestRefusedXA(t *testing.T) {
+	w := newWire(t, protocol.Level{})
+	admin(t, "test", "CREATE OR REPLACE TABLE xat (a INT)")
+	general(t)
+	c := w.raw(eofCaps)
+	for i, text := range []string{
+		"XA START 'hidden'", "xa/**/begin 'hidden'", "INSERT INTO xat VALUES (%d); XA START 'hidden'; INSERT INTO xat VALUES (-1)",
+		"/*!50000 XA START 'hidden' */", "/*M!100100XA*/ START 'hidden'", "INSERT INTO xat VALUES (%d);XA PREPARE X'68'",
+		"-- ' \n XA START 'hidden'", "# \"\nXA START 0x6869", "XA COMMIT \"hidden\"", "CREATE PROCEDURE p() XA START 'hidden'",
+		"BEGIN NOT ATOMIC XA START 'hidden'; END", "PREPARE s FROM 'XA START ''hidden'''", "EXECUTE IMMEDIATE 'X\\A START ''hidden'''",
+		"SET @v = 'hidden'; EXECUTE IMMEDIATE @v", "PREPARE s FROM CONCAT('X', 'A START ''hidden''')",
+	} {
+		if strings.Contains(text, "%d") {
+			text = fmt.Sprintf(text, i)
+		}
+		c.send(command(comQuery, text))
+		var p []byte
+		for seq := byte(1); ; seq++ {
+			if p = c.packet(seq); p[0] == packetErr {
+				break
+			}
+			if ok, _ := parseOK(p, c.caps); ok.status&statusMoreResults == 0 {
+				t.Fatalf("%s: %q", text, p)
+			}
+		}
+		e, _ := parseErr(p, c.caps)
+		if e.code != errnoForbidden.code || string(e.state) != errnoForbidden.state || !strings.Contains(string(e.message), "XA") {
+			t.Errorf("%s: %d %s %s", text, e.code, e.state, e.message)
+		}
+		// The session goes on as if the server had said it.
+		c.ok([]byte{comPing})
+	}
+	c.send(command(comStmtPrepare, "XA START 'hidden'"))
+	if e, _ := parseErr(c.packet(1), c.caps); e.code != errnoForbidden.code {
+		t.Errorf("prepare: %d %s", e.code, e.message)
+	}
+	for _, text := range []string{"XA RECOVER", "SELECT 'XA START ''a'''", "SELECT 1 AS xa", "PREPARE s FROM 'SELECT 1'", "EXECUTE IMMEDIATE 'SELECT ?' USING 1", "DO 1 /* XA START 'a' */"} {
+		c.send(command(comQuery, text))
+		seq := byte(1)
+		p := c.packet(seq)
+		if p[0] == packetErr {
+			t.Errorf("%s: %s", text, p)
+		}
+		for ends := 0; p[0] != packetOK && ends < 1; {
+			seq++
+			if q := c.packet(seq); q[0] == packetEOF {
+				ends++
+			}
+		}
+	}
+	c.quit()
+	w.bye()
+	if got := super(t, "test", "SELECT GROUP_CONCAT(argument) FROM mysql.general_log WHERE argument LIKE '%hidden%' AND argument NOT LIKE 'SELECT GROUP%'"); !strings.HasPrefix(got, "SET @v = 'hidden'; EXECUTE IMMEDIATE \x00") || strings.Count(got, "hidden") != 1 {
+		t.Errorf("in the server's log: %q", got)
+	}
+	if got := super(t, "test", "SELECT GROUP_CONCAT(a ORDER BY a) FROM xat"); got != "2,5" {
+		t.Errorf("ran: %s", got)
+	}
+	blocked, statements := w.sink(0).of(recorder.TypeBlocked), w.sink(0).of(recorder.TypeStatement)
+	if len(blocked) != 16 || !strings.Contains(show(statements), `"XA START 'hidden'"`) {
+		t.Errorf("%d are blocked on record:\n%s", len(blocked), show(w.sink(0).all()))
+	}
+}
+
+// TestHideAndSeek: what the lexer finds, and what it leaves alone, in all readings of a text.
+func TestHideAndSeek(t *testing.T) {
+	known := lexer{dynamic: true, escapes: yes, ansi: no}
+	bare := lexer{dynamic: true, escapes: no, ansi: no}
+	pipelined := lexer{dynamic: true, escapes: maybe, ansi: maybe}
+	mysqls := lexer{dollars: true, escapes: yes, ansi: maybe} // MySQL
+	for _, test := range []struct {
+		l    lexer
+		text string
+		want finding
+	}{
+		{known, "SELECT 1", foundNothing},
+		{known, "XA", foundNothing},
+		{known, "XA RECOVER FORMAT = 'SQL'", foundNothing},
+		{known, "XA START 'a'", foundXA},
+		{known, "XA START \"a\"", foundXA},
+		{known, "XA END x'61', b'1', 3", foundXA},
+		{known, "XA ROLLBACK 0x61", foundXA},
+		{known, "XA COMMIT 'a' ONE PHASE", foundXA},
+		{known, "XA PREPARE 'a'", foundXA},
+		{known, "SELECT xa FROM t", foundNothing},
+		{known, "SELECT a AS xa, 'start' FROM t", foundNothing},
+		{known, "SELECT 'XA START ''a'''", foundNothing},
+		{known, "SELECT `XA` START, 'a'", foundNothing},
+		{known, "SELECT 1; xa\tstart\n'a'", foundXA},
+		{known, "xa -- c\n start # '\n 'a'", foundXA},
+		{known, "xa --start 'a'", foundNothing},
+		{known, "XA/* */START/**/'a'", foundXA},
+		{known, "/* XA START 'a' */", foundNothing},
+		{known, "/* /* */ XA START 'a'", foundXA},
+		{known, "/*! XA START 'a' */", foundXA},
+		{known, "/*!99999 ' */ XA START 'a' -- '", foundXA},
+		{known, "/*!99999 /* */ XA START 'a' */", foundXA},
+		{known, "/*M!999999 \" */ XA START 'a' # \"", foundXA},
+		{known, "/*+ ' */ XA START 'a' # '", foundXA},
+		{known, "/*!50000XA*/ /*!START*/ 'a'", foundXA},
+		{known, "XA\xa0START 'a'", foundXA},
+		{known, "SELECT '\\'; XA START \\'a'", foundNothing},
+		{known, "SELECT 'a\\\\'; XA START 'a'", foundXA},
+		{bare, "SELECT '\\'; XA START 'a'", foundXA},
+		{bare, "SELECT '\\\\'; XA START 'a'", foundXA},
+		{pipelined, "SELECT '\\'; XA START 'a'", foundXA},
+		{pipelined, "SELECT '\\''; XA START 'a'", foundXA},
+		{pipelined, "SELECT \"\\\"; XA START 'a'", foundXA},
+		{pipelined, "INSERT INTO t VALUES ('it\\'s', 'gr\xc3\xbc\xc3\x9fe\\n', \"a\\\"b\")", foundNothing},
+		// 0x83 0x5c and the like are one character in sjis, cp932, big5, gbk and gb18030, and none in others.
+		{known, "SELECT '\x83\\'; XA START 'a'", foundXA},
+		{known, "SELECT '\x83\\''; XA START 'a'", foundXA},
+		{known, "SELECT '\xe2\x9c\x93\\'; XA START 'a'", foundXA},
+		{known, "SELECT `\x83`; XA START 'a' -- `", foundXA},
+		{known, "SELECT \x83`, '`; XA START 'a' -- '", foundXA},
+		{known, "SELECT '\x81\x30\x81\x5c'; XA START 'a'", foundXA},
+		{known, "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT '\\'; XA START 'a'", foundXA},
+		{known, "SET sql_mode = 'ANSI_QUOTES'; SELECT \"\\\"; XA START 'a'", foundXA},
+		{known, "SET @@`sql_mode` = 'ANSI_QUOTES'; SELECT \"\\\"; XA START 'a'", foundXA},
+		{known, "EXECUTE s; SELECT '\\'; XA START 'a'", foundXA},
+		{known, "UPDATE t SET a = 'it\\'s; prepare one from many'; DO 1", foundNothing},
+		{known, "CREATE PROCEDURE p() BEGIN XA START 'a'; END", foundXA},
+		{known, "PREPARE s FROM 'SELECT 1'", foundNothing},
+		{known, "PREPARE s FROM \"SELECT 1\"", foundNothing},
+		{known, "PREPARE `s` FROM 'SELECT ''x'' -- it\\'s'; EXECUTE s USING @a", foundNothing},
+		{known, "PREPARE s FROM 'XA START ''a'''", foundXA},
+		{known, "PREPARE s FROM 'X\\A START'", foundXA},
+		{known, "PREPARE s FROM 'xa'", foundXA},
+		{known, "PREPARE s FROM 'X' 'A START ''a'''", foundDynamic},
+		{known, "PREPARE s FROM 'X' || 'A START ''a'''", foundDynamic},
+		{known, "PREPARE s FROM @v", foundDynamic},
+		{known, "PREPARE s FROM x'5841'", foundDynamic},
+		{known, "PREPARE s FROM _utf8'XA START'", foundDynamic},
+		{known, "PREPARE s FROM N'XA START'", foundDynamic},
+		{known, "PREPARE s FROM (SELECT a)", foundDynamic},
+		{known, "EXECUTE IMMEDIATE 'SELECT ?' USING 1", foundNothing},
+		{known, "EXECUTE IMMEDIATE 'SELECT 1' /* */;", foundNothing},
+		{known, "EXECUTE IMMEDIATE concat('X','A')", foundDynamic},
+		{known, "EXECUTE /**/ IMMEDIATE v", foundDynamic},
+		{known, "EXECUTE IMMEDIATE `v`", foundDynamic},
+		{known, "EXECUTE IMMEDIATE 'CREATE PROCEDURE p() EXECUTE IMMEDIATE v'", foundDynamic},
+		{known, "EXECUTE s USING @a", foundNothing},
+		{pipelined, "CREATE PROCEDURE p(v TEXT) EXECUTE IMMEDIATE \"v\"", foundDynamic},
+		{pipelined, "EXECUTE IMMEDIATE \"SELECT 1\"", foundNothing},
+		{mysqls, "PREPARE s FROM @v", foundNothing},
+		{mysqls, "SELECT $$ ' $$; XA START 'a' -- '", foundXA},
+		{mysqls, "SELECT $x$ ' $x$; XA START 'a' -- '", foundXA},
+	} {
+		for _, size := range []int{1 << 20, 1, 3} {
+			l := test.l
+			l.begin()
+			at := -1
+			for i := 0; i < len(test.text) && at < 0; i += size {
+				end := min(i+size, len(test.text))
+				at = l.scan([]byte(test.text[i:end]), end == len(test.text))
+			}
+			if l.found != test.want || (at >= 0) != (test.want != foundNothing) {
+				t.Errorf("%q in pieces of %d: %d at %d, wanted %d", test.text, size, l.found, at, test.want)
+			}
+		}
+		if l := test.l; test.want != foundNothing && !l.mayMatter([]byte(test.text)) {
+			t.Errorf("%q is not even looked at", test.text)
+		}
+	}
+}
+
+// TestXids: what an allowed XA PREPARE prepares is on record in the one form that can be pasted behind XA
+// ROLLBACK; what can't be made out for certain is refused.
+func TestXids(t *testing.T) {
+	for _, test := range []struct{ text, xids string }{
+		{"XA START 'a'", ""},
+		{"XA COMMIT 'a'", ""},
+		{"XA PREPARE 'a'", "X'61',X'',1"},
+		{" xa  prepare 'a' , 'bc' ; DO 1", "X'61',X'6263',1"},
+		{"XA PREPARE 'a','b',7", "X'61',X'62',7"},
+		{"XA PREPARE X'6f', 0x6162 ,0", "X'6f',X'6162',0"},
+		{"XA PREPARE 0x61", "X'61',X'',1"},
+		{"SELECT 1; XA PREPARE 'a'; XA PREPARE 'b'", "X'61',X'',1 X'62',X'',1"},
+		{"XA PREPARE 'a''b'", "refused"},
+		{"XA PREPARE 'a' 'b'", "refused"},
+		{"XA PREPARE 'a\\'b'", "refused"},
+		{"XA PREPARE '\xc3\xbc'", "refused"},
+		{"XA PREPARE \"a\"", "refused"},
+		{"XA PREPARE b'1'", "refused"},
+		{"XA PREPARE 'a' /* c */", "refused"},
+		{"/*! XA PREPARE 'a' */", "refused"},
+		{"CREATE PROCEDURE p() XA PREPARE 'a'", "refused"},
+		{"PREPARE s FROM 'XA PREPARE ''a'''", "refused"},
+		{"XA PREPARE '" + strings.Repeat("a", 65) + "'", "refused"},
+		{"XA PREPARE 'a','b',99999999999", "refused"},
+		{"SELECT 'XA PREPARE ''a'''", ""},
+		{"PREPARE s FROM @v; EXECUTE s", ""},
+	} {
+		for _, size := range []int{1 << 20, 1, 4} {
+			l := lexer{dynamic: true, escapes: yes, ansi: maybe, allowed: true}
+			l.begin()
+			at, got := -1, []string(nil)
+			for i := 0; i < len(test.text) && at < 0; i += size {
+				end := min(i+size, len(test.text))
+				at = l.scan([]byte(test.text[i:end]), end == len(test.text))
+				for _, x := range l.xid.take() {
+					got = append(got, string(x))
+				}
+			}
+			if at >= 0 {
+				got = []string{"refused"}
+			}
+			if g := strings.Join(got, " "); g != test.xids {
+				t.Errorf("%q in pieces of %d: %s, wanted %s", test.text, size, g, test.xids)
+			}
+		}
+	}
+}
+
+// TestAllowedXA: where the level allows XA, the recording knows what is prepared, and the server rolls it
+// back by the name that stands there.
+func TestAllowedXA(t *testing.T) {
+	w := newWire(t, protocol.Level{PreparedTransactions: true})
+	admin(t, "test", "CREATE OR REPLACE TABLE xat (a INT) ENGINE=InnoDB")
+	c := w.connect("multiStatements=true")
+	perform(t, c, "XA START 'gt', X'00ff27', 5", "INSERT INTO xat VALUES (1)", "XA END 'gt', X'00ff27', 5; XA PREPARE 'gt', X'00ff27', 5")
+	hangUp(t, c)
+	w.bye()
+	statements := w.sink(0).of(recorder.TypeStatement)
+	xid := string(statements[2].Prepares)
+	if xid != "X'6774',X'00ff27',5" {
+		t.Errorf("on record as %q", xid)
+	}
+	if got := w.account.gids(); len(got) != 1 || got[0] != xid {
+		t.Errorf("the account knows %q", got)
+	}
+	admin(t, "test", "XA ROLLBACK "+xid)
+}
