@@ -19,7 +19,8 @@ func TestATriggerThatIsLeftBehindBreaksNoApplication(t *testing.T) {
 	g, _, c := s.connected(t, "writer", 10*time.Minute)
 	account := s.current(t, c)
 	table := "trigger_" + g.ID
-	if err := s.my.Exec(t.Context(), "shop", "CREATE TABLE "+table+" (item TEXT)"); err != nil {
+	// A definer has no roles here: what they may do, everybody may.
+	if err := s.my.Exec(t.Context(), "shop", "CREATE TABLE "+table+" (item TEXT); GRANT SELECT, INSERT, UPDATE, TRIGGER ON "+table+" TO PUBLIC"); err != nil {
 		t.Fatal(err)
 	}
 	exec1(t, c, "CREATE TRIGGER on_"+table+" BEFORE INSERT ON "+table+" FOR EACH ROW SET NEW.item = UPPER(NEW.item)")
@@ -41,7 +42,7 @@ func TestATriggerThatIsLeftBehindBreaksNoApplication(t *testing.T) {
 	if got := s.ask(t, "shop", "SELECT item FROM "+table); fmt.Sprint(got) != "[STILL WORKS]" {
 		t.Errorf("the trigger did not run: %q", got)
 	}
-	if got := s.ask(t, "mysql", "SELECT JSON_VALUE(Priv, '$.account_locked') FROM global_priv WHERE User = ?", account); fmt.Sprint(got) != "[1]" && fmt.Sprint(got) != "[true]" {
+	if got := s.ask(t, "mysql", "SELECT JSON_VALUE(Priv, '$.account_locked') FROM global_priv WHERE User = ? AND Host <> ''", account); fmt.Sprint(got) != "[1]" && fmt.Sprint(got) != "[true]" {
 		t.Errorf("the account is not there and locked: %q", got)
 	}
 	// Once the trigger is gone, so is the account.
@@ -63,9 +64,6 @@ func TestAViewThatIsLeftBehindShowsAStrangerNothing(t *testing.T) {
 	view, peek := "view_"+g.ID, "peek_"+g.ID
 	exec1(t, c, "CREATE VIEW "+view+" AS SELECT pan FROM vault.secret")
 	exec1(t, c, "CREATE FUNCTION "+peek+"() RETURNS TEXT READS SQL DATA RETURN (SELECT pan FROM vault.secret LIMIT 1)")
-	if got := must(c.column(t.Context(), "SELECT pan FROM "+view))(t); len(got) != 1 {
-		t.Fatalf("the view shows %q", got)
-	}
 	must(s.alice.Run(t.Context(), "release", g.ID))(t)
 	r := s.receipt(t, g.ID, "released")
 	for _, name := range []string{view, peek} {

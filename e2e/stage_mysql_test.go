@@ -35,12 +35,8 @@ func onMariaDB(my *harness.MariaDB) *stage {
 		prepared: my.Prepared,
 		denied:   "1045",
 		crash: func(word, grant string) (left, stays []string) {
-			left = []string{
-				"XA START 'story-" + word + "'",
-				"INSERT INTO orders (item) VALUES ('" + word + "-prepared')",
-				"XA END 'story-" + word + "'",
-				"XA PREPARE 'story-" + word + "'", // the session can do nothing else from here on
-			}
+			// After the last of them a session can do nothing else.
+			left = xa(xid(word), "INSERT INTO orders (item) VALUES ('"+word+"-prepared')")
 			stays = []string{"INSERT INTO orders (item) VALUES ('" + word + "-kept')", "CREATE TABLE crash_" + grant + " (a int)"}
 			return left, stays
 		},

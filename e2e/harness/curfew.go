@@ -217,7 +217,7 @@ var targetLevels = map[string]string{
 	Shop: `  shop:
     levels:
       reader: {roles: [shop_reader]}
-      writer: {roles: [shop_writer]}
+      writer: {roles: [shop_writer], sessions: 40}
       owner: {roles: [shop_owner]}
       migrator: {roles: [shop_writer], prepared_transactions: true}
       loader: {roles: [shop_writer], local_infile: true}

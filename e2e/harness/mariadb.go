@@ -50,7 +50,9 @@ func StartMariaDB(ctx context.Context, dir string, settings ...string) (*MariaDB
 	}
 	m.settings = append([]string{"ssl-cert=" + m.CA, "ssl-key=" + keyFile, "max-connections=400", "max-allowed-packet=128M",
 		// Slow INSERTs of stories that run side by side don't wait for each other.
-		"innodb-autoinc-lock-mode=2", "innodb-lock-wait-timeout=10"}, settings...)
+		"innodb-autoinc-lock-mode=2", "innodb-lock-wait-timeout=10",
+		"userstat=1", // commits are counted, by user: what became of a statement can be told
+	}, settings...)
 	if m.server, err = mysqltest.Start(m.settings...); err != nil {
 		return nil, err
 	}
