@@ -179,6 +179,7 @@ func (o *observer) packetIn(size int, seq byte, rest []byte, pos int) (int, erro
 		return 0, fromServer(errors.New("an empty packet from the server"))
 	}
 	head := o.queue.head()
+	o.resume()
 	if head == nil || body[0] == packetErr && seq != o.in.seq && (o.in.begun || seq != head.seq) {
 		return whole, o.unasked(body, size)
 	}
@@ -186,7 +187,7 @@ func (o *observer) packetIn(size int, seq byte, rest []byte, pos int) (int, erro
 		o.in.begun = true
 		o.in.seq = head.seq
 	}
-	if o.in.phase == phaseFile && !o.resumed(body[0]) {
+	if o.in.phase == phaseFile && !o.file.resumed {
 		return 0, fromServer(errors.New("the server answers before it has read the file"))
 	}
 	if err := o.checkSeq(seq); err != nil {
@@ -200,13 +201,13 @@ func (o *observer) packetIn(size int, seq byte, rest []byte, pos int) (int, erro
 	return whole, nil
 }
 
-// resumed takes up the answer behind a file, if the client has sent it.
-func (o *observer) resumed(first byte) bool {
-	if !o.file.ended {
-		return false
+// resume takes up the answer behind a file, once the client has sent it. It may be of several packets:
+// MariaDB's reports of progress go before its end.
+func (o *observer) resume() {
+	if o.in.phase == phaseFile && o.file.ended && !o.file.resumed {
+		o.file.resumed = true
+		o.in.seq = o.out.seq
 	}
-	o.in.seq = o.out.seq
-	return true
 }
 
 // unasked records what the server says when nobody has asked: why it will hang up.
@@ -232,7 +233,7 @@ func (o *observer) next() byte {
 		return 1 // behind the command that it sends next
 	case !o.in.begun:
 		return head.seq
-	case o.in.phase == phaseFile:
+	case o.in.phase == phaseFile && !o.file.resumed:
 		return o.out.seq
 	}
 	return o.in.seq

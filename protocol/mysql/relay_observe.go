@@ -85,11 +85,12 @@ type patch struct {
 
 // file is a file that the server has asked the client for.
 type file struct {
-	on    bool // the client is sending it, or about to
-	ended bool // the client has sent its end
-	more  bool // the last frame has a successor
-	name  []byte
-	meter meter
+	on      bool // the client is sending it, or about to
+	ended   bool // the client has sent its end
+	resumed bool // the server's packets count on behind it
+	more    bool // the last frame has a successor
+	name    []byte
+	meter   meter
 }
 
 // meter measures bulk data.

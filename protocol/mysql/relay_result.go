@@ -313,7 +313,7 @@ func (o *observer) fileAsked(head *entry, name []byte) error {
 		return violation(fmt.Errorf("commands were sent behind a statement that asks for a file"))
 	}
 	o.in.phase = phaseFile
-	o.file.on, o.file.ended, o.file.more = true, false, false
+	o.file.on, o.file.ended, o.file.resumed, o.file.more = true, false, false, false
 	o.file.name = append(o.file.name[:0], name...)
 	o.file.meter.reset()
 	o.out.seq = o.in.seq
