@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
@@ -120,5 +121,34 @@ func TestStrangersSaltOutlivesARestart(t *testing.T) {
 	}
 	if first, second := salt(), salt(); first == "" || first != second {
 		t.Errorf("%q, then %q", first, second)
+	}
+}
+
+// A listener that the configuration pins to a target is pinned in the proxy, and its front has the target's engine.
+func TestListenPins(t *testing.T) {
+	h := &house{cfg: &config.Config{API: config.API{Listen: "127.0.0.1:0"}, Listeners: []config.Listener{
+		{Engine: "mysql", Target: "shop", Listen: "127.0.0.1:0"}, {Engine: "postgres", Listen: "127.0.0.1:0"},
+	}, Targets: map[string]config.Target{"shop": {Engine: "mysql", URL: "mysql://broker@127.0.0.1:1/shop?sslmode=disable"}}},
+		log: slog.New(slog.DiscardHandler), certs: &certs{}, engines: map[string]protocol.Engine{}}
+	e, err := engines()["mysql"].New(t.Context(), protocol.TargetConfig{Name: "shop", URL: h.cfg.Targets["shop"].URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	h.engines["shop"] = e
+	all, api, err := h.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	for i, want := range []string{"shop", ""} {
+		defer all[i].Close()
+		if all[i].Target != want || all[i].Engine != h.cfg.Listeners[i].Engine || all[i].Front == nil {
+			t.Errorf("%+v", all[i])
+		}
+	}
+	delete(h.engines, "shop")
+	if _, _, err := h.listen(); err == nil {
+		t.Error("a listener whose target is not there")
 	}
 }
