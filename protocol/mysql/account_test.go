@@ -115,7 +115,13 @@ func TestAdopt(t *testing.T) {
 	spec := newSpec(0)
 	a := provision(t, before, spec)
 	c := direct(t, a, "orders")
-	do(t, c, "CREATE DEFINER = CURRENT_ROLE VIEW adopted_view AS SELECT * FROM orders", "SET PASSWORD = PASSWORD('known')", "SET DEFAULT ROLE NONE")
+	do(t, c, "CREATE"+planter()+" VIEW adopted_view AS SELECT * FROM orders")
+	if testServer.IsMariaDB() {
+		do(t, c, "SET DEFAULT ROLE NONE")
+	} else {
+		do(t, c, "SET DEFAULT ROLE NONE TO CURRENT_USER()")
+	}
+	changePassword(t, c, "known")
 	t.Cleanup(func() { admin(t, "orders", "DROP VIEW IF EXISTS adopted_view") })
 
 	after := newEngine(t, nil)
@@ -423,7 +429,7 @@ func TestCutWhileALoginIsUnderWay(t *testing.T) {
 	e := newEngine(t, nil)
 	a := provision(t, e, newSpec(0))
 	c := direct(t, a, "orders")
-	do(t, c, "SET PASSWORD = PASSWORD('known-to-me')")
+	changePassword(t, c, "known-to-me")
 	l := beginLogin(t, a.Name())
 	l.proceed(t)
 	if _, err := a.Cut(t.Context()); err != nil {
@@ -449,7 +455,7 @@ func TestCutWhileALoginIsUnderWay(t *testing.T) {
 func TestALoginUnderWayOutlivesTheLock(t *testing.T) {
 	e := newEngine(t, nil)
 	a := provision(t, e, newSpec(0))
-	do(t, direct(t, a, "orders"), "SET PASSWORD = PASSWORD('known-to-me')")
+	changePassword(t, direct(t, a, "orders"), "known-to-me")
 	l := beginLogin(t, a.Name())
 	l.proceed(t)
 	admin(t, "", "ALTER USER "+user(a.Name(), "127.0.0.1")+" ACCOUNT LOCK")

@@ -59,7 +59,20 @@ func openBroker(t *target, password, lockWait string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(connector), nil
+	return sql.OpenDB(stubborn{connector}), nil
+}
+
+// stubborn makes up for the driver, which cuts a zero off the end of a server's challenge: one login in 256
+// by ed25519 fails in that way and in no other, and the next one works.
+type stubborn struct{ sqldriver.Connector }
+
+func (p stubborn) Connect(ctx context.Context) (c sqldriver.Conn, err error) {
+	for range 4 {
+		if c, err = p.Connector.Connect(ctx); !errors.Is(err, driver.ErrMalformPkt) {
+			break
+		}
+	}
+	return c, err
 }
 
 // conn is one broker connection, and which kind of server it leads to.

@@ -113,13 +113,13 @@ func (e *Engine) checkRoles(ctx context.Context, c *conn, levels []protocol.Leve
 			r.add(severityError, grant, "the broker can't give %s to anybody: it lacks the admin option", what)
 			continue
 		}
-		grants, err := c.strings(ctx, "SHOW GRANTS FOR "+ident)
+		grants, err := e.grantsOf(ctx, c.server.mariadb, ident)
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		for _, line := range grants {
-			if dangerous, on := escapes(line); len(dangerous) > 0 {
-				r.add(severityError, fmt.Sprintf("REVOKE %s ON %s FROM %s;", strings.Join(dangerous, ", "), on, ident),
+			if dangerous, on, holder := escapes(line); len(dangerous) > 0 {
+				r.add(severityError, fmt.Sprintf("REVOKE %s ON %s FROM %s;", strings.Join(dangerous, ", "), on, holder),
 					"%s has %s on %s: whoever holds it can escape Curfew", what, strings.Join(dangerous, ", "), on)
 			}
 		}
@@ -135,8 +135,24 @@ func (e *Engine) checkRoles(ctx context.Context, c *conn, levels []protocol.Leve
 	return nil
 }
 
+// grantsOf is what a role may do, by itself and by the roles that it holds. MariaDB shows that to whoever
+// has taken it on, MySQL to whoever may read its tables.
+func (e *Engine) grantsOf(ctx context.Context, mariadb bool, role string) (list []string, err error) {
+	err = e.apart(ctx, func(ctx context.Context, c *conn) (err error) {
+		if mariadb {
+			if _, err = c.ExecContext(ctx, "SET ROLE "+role); err != nil {
+				return err
+			}
+			role = "CURRENT_ROLE"
+		}
+		list, err = c.strings(ctx, "SHOW GRANTS FOR "+role)
+		return err
+	})
+	return list, err
+}
+
 // grantLine is a line of SHOW GRANTS: what, on what, to whom.
-var grantLine = regexp.MustCompile(`^GRANT (.+) ON (\S+) TO .+?( WITH GRANT OPTION)?$`)
+var grantLine = regexp.MustCompile(`^GRANT (.+) ON (\S+) TO (.+?)( WITH GRANT OPTION)?$`)
 
 // escaping are the global privileges by which a holder gets at other users, at other sessions, at files or at
 // the server itself.
@@ -146,27 +162,40 @@ var escaping = []string{"ALL PRIVILEGES", "SUPER", "FILE", "CREATE USER", "SHUTD
 	"BACKUP_ADMIN", "BINLOG_ADMIN", "CLONE_ADMIN", "APPLICATION_PASSWORD_ADMIN", "AUTHENTICATION_POLICY_ADMIN"}
 
 // escapes says which of the rights in a line of SHOW GRANTS would let their holder past Curfew.
-func escapes(line string) (list []string, on string) {
+func escapes(line string) (list []string, on, holder string) {
 	m := grantLine.FindStringSubmatch(line)
 	if m == nil {
-		return nil, ""
+		return nil, "", ""
 	}
-	on = m[2]
-	names := strings.Split(m[1], ", ")
-	switch {
-	case m[3] != "":
+	on, holder = m[2], m[3]
+	if m[4] != "" {
 		list = append(list, "GRANT OPTION")
 	}
-	for _, name := range names {
+	for _, name := range rightsOf(m[1]) {
 		bare, _, _ := strings.Cut(name, " (")
-		switch {
-		case bare == "USAGE":
-		case on == "*.*" && slices.Contains(escaping, bare),
-			strings.HasPrefix(on, "`mysql`.") && !strings.HasPrefix(bare, "SELECT"):
+		if on == "*.*" && slices.Contains(escaping, bare) ||
+			strings.HasPrefix(on, "`mysql`.") && bare != "USAGE" && bare != "SELECT" {
 			list = append(list, name)
 		}
 	}
-	return list, on
+	return list, on, holder
+}
+
+// rightsOf takes a list of rights apart; each may have a list of columns.
+func rightsOf(text string) (list []string) {
+	depth, from := 0, 0
+	for i, r := range text + "," {
+		switch {
+		case r == '(':
+			depth++
+		case r == ')':
+			depth--
+		case r == ',' && depth == 0:
+			list = append(list, strings.TrimSpace(text[from:i]))
+			from = i + 1
+		}
+	}
+	return list
 }
 
 // usedBy names the levels that a role belongs to.

@@ -237,7 +237,7 @@ func open(t *testing.T, name, password, database string) (*directSession, error)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db := sql.OpenDB(connector)
+	db := sql.OpenDB(stubborn{connector})
 	t.Cleanup(func() { db.Close() })
 	c, err := db.Conn(t.Context())
 	if err != nil {

@@ -298,7 +298,7 @@ func cutDefiner(text string) (head, rest string, ok bool) {
 	const mark = "DEFINER="
 	text, ok = strings.CutPrefix(text, "CREATE ")
 	i := strings.Index(text, mark)
-	if !ok || i < 0 {
+	if !ok || i < 0 || !strings.HasPrefix(text, "ALGORITHM=") {
 		return "", "", false
 	}
 	head, rest = "ALTER "+text[:i], text[i+len(mark):]
