@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -136,6 +138,38 @@ func TestUpstreamLogins(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestUpstreamPinnedKey: without TLS a MySQL server has the secret in full by the key that its operator vouches for, and by no other.
+func TestUpstreamPinnedKey(t *testing.T) {
+	if need(t).IsMariaDB() {
+		t.Skip("MariaDB has no caching_sha2_password accounts")
+	}
+	secret := newSecret()
+	admin(t, "", "CREATE USER 'wire_key'@'127.0.0.1' IDENTIFIED WITH caching_sha2_password AS 0x"+hex.EncodeToString(cachingSHA2Hash(secret)))
+	defer admin(t, "", "DROP USER 'wire_key'@'127.0.0.1'")
+	other, err := newPasswordKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := super(t, "", "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Caching_sha2_password_rsa_public_key'")
+	for _, c := range []struct{ key, fails string }{{"", "server_public_key"}, {string(other.public), "Access denied"}, {key, ""}} {
+		params := "sslmode=disable"
+		if c.key != "" {
+			file := filepath.Join(t.TempDir(), "public_key.pem")
+			if err := os.WriteFile(file, []byte(c.key), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			params += "&server_public_key=" + file
+		}
+		u, err := dialUpstream(t.Context(), landing{target: targetOf(t, testServer, params), user: "wire_key", secret: secret, caps: clientCaps(false), charset: 45})
+		if err == nil {
+			u.leave()
+		}
+		if c.fails == "" && err != nil || c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails)) {
+			t.Errorf("%q: %v", params, err)
+		}
 	}
 }
 
