@@ -160,7 +160,7 @@ func TestKill(t *testing.T) {
 			w.result()
 		} else {
 			w.bye()
-			got := show(w.sink(i + 1).of(recorder.TypeStatement, recorder.TypeBlocked))
+			got := show(w.sink(i+1).of(recorder.TypeStatement, recorder.TypeBlocked))
 			if wanted := fmt.Sprintf("statement 1 simple \"SELECT 1\"\nblocked of=1 %q\nstatement 2 simple %q\n", sentenceExtra, fmt.Sprintf(kill, id)); got != wanted {
 				t.Errorf("recorded\n%s\nwanted\n%s", got, wanted)
 			}
