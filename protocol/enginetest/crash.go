@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
 )
 
 // childEnv carries a child's part.
@@ -26,6 +27,7 @@ type part struct {
 	Installation string
 	Kept, Lost   protocol.AccountSpec
 	At           int
+	Journal      string // file for what the sinks learn of prepared transactions, as recordings keep it
 }
 
 // Child says that this process is one that a test started in order to have it killed. TestMain starts no
@@ -45,14 +47,19 @@ func child(t *testing.T, kit Kit) {
 		mu.Lock()
 		defer mu.Unlock()
 		if calls == p.At {
-			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
-				return err
+			self, err := os.FindProcess(os.Getpid())
+			if err == nil {
+				err = self.Kill()
 			}
-			select {} // it comes at once
+			if err == nil {
+				select {} // it comes at once
+			}
+			return err
 		}
 		calls++
 		return nil
 	}))
+	n.before = func(e recorder.Event) error { return note(p.Journal, e.Prepares) }
 	l := &life{kept: p.Kept, lost: p.Lost}
 	l.live(t, n, func(what string, call func() error) {
 		if err := call(); err != nil {
@@ -60,6 +67,19 @@ func child(t *testing.T, kit Kit) {
 		}
 	})
 	t.Fatalf("step %d was never reached", p.At)
+}
+
+// note keeps a global id, if there is one.
+func note(journal string, gid []byte) error {
+	if len(gid) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(journal, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(string(gid) + "\n")
+	return errors.Join(err, f.Close())
 }
 
 // crash: kill -9 at each call of each step. Another process adopts the account that has a grant, or recalls
@@ -71,17 +91,16 @@ func crash(t *testing.T, s *suite) {
 			n := s.node(t)
 			l := s.life(n)
 			t.Cleanup(func() { s.undo(t, l) })
-			s.killedAt(t, part{Broker: s.broker, Installation: n.installation, Kept: l.kept, Lost: l.lost, At: i})
-			for _, grant := range []string{l.kept.Grant, l.lost.Grant} {
-				l.marks = append(l.marks, "prepared-"+grant)
-				for j := range 8 {
-					l.marks = append(l.marks, fmt.Sprintf("busy-%d-%s", j, grant))
-				}
+			journal := filepath.Join(t.TempDir(), "prepared")
+			s.killedAt(t, part{Broker: s.broker, Installation: n.installation, Kept: l.kept, Lost: l.lost, At: i, Journal: journal})
+			l.marks = append(l.marks, "prepared-"+l.kept.Grant)
+			for j := range 8 {
+				l.marks = append(l.marks, fmt.Sprintf("busy-%d-%s", j, l.kept.Grant), fmt.Sprintf("busy-%d-%s", j, l.lost.Grant))
 			}
-			if err := func() error {
-				_, err := n.engine.Sweep(n.soon(), func(account string) bool { return account == l.kept.Name })
-				return err
-			}(); err != nil {
+			if raw, err := os.ReadFile(journal); err == nil {
+				l.kept.Prepared = strings.Fields(string(raw))
+			}
+			if _, err := n.engine.Sweep(n.soon(), func(account string) bool { return account == l.kept.Name }); err != nil {
 				t.Fatalf("sweep: %v", err)
 			}
 			if n.ask(t, s.kit.Dialect.Accounts(l.lost.Name)) != 0 || n.backends(t, l.lost.Name) != 0 {
@@ -105,9 +124,8 @@ func (s *suite) adoptAfterCrash(t *testing.T, n *node, l *life) {
 	if err != nil {
 		t.Fatalf("adopt: %v", err)
 	}
-	if got := n.backends(t, l.kept.Name); got != 0 {
-		t.Errorf("%d backends were adopted", got)
-	}
+	// The engine itself may just have logged in as the account.
+	eventually(t, "no backend is adopted", func() bool { return n.backends(t, l.kept.Name) == 0 })
 	c, ss := g.dial(t)
 	c.must("SELECT 1")
 	c.bye()
@@ -133,7 +151,7 @@ func (s *suite) killedAt(t *testing.T, p part) {
 	if !errors.As(err, &exit) {
 		t.Fatalf("the child ended with %v:\n%s", err, out.String())
 	}
-	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+	if exit.String() != "signal: killed" {
 		t.Fatalf("the child ended with %v:\n%s", err, out.String())
 	}
 }

@@ -83,7 +83,7 @@ type Dialect struct {
 	Leftovers       []Leftover                                       // each kind of thing that alerts
 	Sessions        func(account string) string                      // question: how many backends it has
 	Running         func(account, text string) string                // question: how many of them run a statement with that text in it
-	Written         func(account string) string                      // question: how many of them have a transaction in flight that has written
+	Written         func(account string) string                      // question: how many of them are amid InsertThenSleep and have written
 	Accounts        func(prefix string) string                       // question: how many accounts' names begin so
 	Prepared        func(context.Context, *sql.DB) ([]string, error) // the global ids that are prepared, as Prepare was given them
 
@@ -117,7 +117,10 @@ type Leftover struct {
 	Alert  bool
 	Closed []string // what the stranger can't do afterwards
 	Open   []string // what the application can still do afterwards
-	Undo   []string
+	Undo   []string // run by the DBA when all is over, or twice
+	// Stays says that the engine leaves it where it is, and the account locked, and says so by Clean's error
+	// until a DBA has run Undo.
+	Stays bool
 }
 
 // Line is one exchange of the dialogue.

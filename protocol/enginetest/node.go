@@ -30,6 +30,7 @@ type node struct {
 	ctx          context.Context // outlives the test's own
 	stranger     time.Duration   // how long Accept may take
 	lives        sync.WaitGroup
+	before       func(recorder.Event) error // of its grants' sinks
 	turned       chan error // how those ended whom Accept turned away
 
 	mu     sync.Mutex // guards grants
@@ -242,6 +243,7 @@ func (n *node) grant(t *testing.T, changes ...levelled) *grant {
 func (n *node) provision(spec protocol.AccountSpec) (*grant, error) {
 	g := &grant{node: n, spec: spec, password: "0123456789abcdefghjkmnpqrstvwxyz" + spec.Grant,
 		began: make(chan *session, 256), refused: make(chan *session, 4096)}
+	g.before = n.before
 	g.held, g.end = context.WithCancelCause(n.ctx)
 	n.mu.Lock()
 	n.grants[spec.Grant] = g

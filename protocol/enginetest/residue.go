@@ -31,7 +31,8 @@ func (s *suite) login(t *testing.T, l Login) *client {
 func (s *suite) leftover(t *testing.T, left Leftover) {
 	n := s.node(t)
 	g := n.grant(t)
-	t.Cleanup(func() { s.dba(t, left.Undo...) })
+	undo := func() { s.dba(t, left.Undo...) }
+	t.Cleanup(undo)
 	c, ss := g.dial(t)
 	c.must(left.Make...)
 	c.bye()
@@ -42,7 +43,12 @@ func (s *suite) leftover(t *testing.T, left Leftover) {
 			t.Errorf("it does no harm in the first place: %s: %v", sql, err)
 		}
 	}
-	_, clean := g.finish(t)
+	var clean protocol.Clean
+	if left.Stays {
+		clean = s.stays(t, g, undo)
+	} else {
+		_, clean = g.finish(t)
+	}
 	i := slices.IndexFunc(clean.Residue, func(r protocol.Residue) bool {
 		return r.Kind == left.Kind && strings.Contains(r.Object, left.Object)
 	})
@@ -65,6 +71,24 @@ func (s *suite) leftover(t *testing.T, left Leftover) {
 	}
 }
 
+// stays wants Clean to fail for what only a DBA can take away, with the account locked, and to succeed then.
+func (s *suite) stays(t *testing.T, g *grant, undo func()) protocol.Clean {
+	t.Helper()
+	if _, err := g.account.Cut(g.soon()); err != nil {
+		t.Fatal(err)
+	}
+	clean, err := g.account.Clean(g.soon())
+	if err == nil {
+		t.Error("Clean succeeded, and it is still there")
+	}
+	if _, err := g.try(t, g.password); err == nil {
+		t.Error("the account is open while it waits for a DBA")
+	}
+	undo()
+	g.finish(t)
+	return clean
+}
+
 // twoPhase: what this grant prepared is rolled back, and nobody else's.
 func (s *suite) twoPhase(t *testing.T) {
 	n := s.node(t)
@@ -75,6 +99,7 @@ func (s *suite) twoPhase(t *testing.T) {
 	c.must(s.kit.Dialect.Prepare(ours, insert(ours))...)
 	app := s.login(t, s.kit.App)
 	app.must(s.kit.Dialect.Prepare(theirs, insert(theirs))...)
+	app.bye() // or it is still its connection's
 	t.Cleanup(func() { s.dba(t, s.kit.Dialect.RollBack(theirs)) })
 	var ids []string
 	for _, e := range ss.sink.all() {

@@ -40,6 +40,7 @@ func (l *life) live(t *testing.T, n *node, do func(what string, call func() erro
 	}
 	do("provision", provision(l.kept))
 	l.litter(t, g)
+	l.prepare(t, g)
 	l.busy(t, g)
 	do("adopt", provision(l.kept))
 	kept := g
@@ -82,6 +83,15 @@ func (l *life) litter(t *testing.T, g *grant) {
 	c, ss := g.dial(t)
 	c.must(leave.Own...)
 	g.dba(t, leave.DBA...)
+	c.bye()
+	wait(t, "the session ends", ss.done)
+}
+
+// prepare leaves a prepared transaction. Only an account with an intent does in this story: a database need
+// not know whose one is, and then it is known from the recordings alone.
+func (l *life) prepare(t *testing.T, g *grant) {
+	t.Helper()
+	c, ss := g.dial(t)
 	mark := "prepared-" + g.spec.Grant
 	c.must(g.kit.Dialect.Prepare(mark, "INSERT INTO marks (what) VALUES ('"+mark+"')")...)
 	l.marks = append(l.marks, mark)

@@ -62,7 +62,7 @@ func (s *suite) endTogether(t *testing.T) {
 }
 
 // tooMany is how a server or an engine says that there are too many sessions.
-var tooMany = regexp.MustCompile(`(?i)too many|limit|more than|max`)
+var tooMany = regexp.MustCompile(`(?i)too many|limit|more than|max|no connection left`)
 
 func (s *suite) limit(t *testing.T) {
 	t.Parallel()

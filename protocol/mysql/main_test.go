@@ -17,6 +17,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/enginetest"
 	"github.com/curfewdb/curfew/protocol/mysql/mysqltest"
 )
 
@@ -48,6 +49,9 @@ func run(m *testing.M) (code int, err error) {
 	flag.Parse()
 	if f := flag.Lookup("test.fuzz"); f != nil && f.Value.String() != "" {
 		return m.Run(), nil // each of the fuzzer's processes comes here, and none needs a server
+	}
+	if enginetest.Child() {
+		return m.Run(), nil
 	}
 	testServer, err = mysqltest.Start(settings()...)
 	if errors.Is(err, mysqltest.ErrMissing) && os.Getenv("CI") == "" {

@@ -179,19 +179,19 @@ var conformanceDialect = enginetest.Dialect{
 	Leftovers: []enginetest.Leftover{
 		{Name: "a view", Kind: "view", Object: "left_view", Alert: true,
 			Make:   []string{"CREATE VIEW left_view AS SELECT * FROM secret", "GRANT SELECT ON left_view TO PUBLIC"},
-			Closed: []string{"SELECT * FROM left_view"}, Undo: []string{"DROP VIEW left_view"}},
+			Closed: []string{"SELECT * FROM left_view"}, Undo: []string{"DROP VIEW IF EXISTS left_view"}},
 		{Name: "a view of the group's", Kind: "view", Object: "group_view", Alert: true,
 			Make:   []string{"SET ROLE marks_writer", "CREATE VIEW group_view AS SELECT * FROM secret", "GRANT SELECT ON group_view TO PUBLIC"},
-			Closed: []string{"SELECT * FROM group_view"}, Undo: []string{"DROP VIEW group_view"}},
+			Closed: []string{"SELECT * FROM group_view"}, Undo: []string{"DROP VIEW IF EXISTS group_view"}},
 		{Name: "a definer function", Kind: "function", Object: "left_fn", Alert: true,
 			Make:   []string{"CREATE FUNCTION left_fn() RETURNS text SECURITY DEFINER LANGUAGE sql AS 'SELECT word FROM secret'"},
-			Closed: []string{"SELECT left_fn()"}, Undo: []string{"DROP FUNCTION left_fn()"}},
+			Closed: []string{"SELECT left_fn()"}, Undo: []string{"DROP FUNCTION IF EXISTS left_fn()"}},
 		{Name: "default privileges", Kind: "default privileges", Object: "default privileges",
 			Make: []string{"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC"},
 			Open: []string{"INSERT INTO marks (what) VALUES ('still open')"}},
 		{Name: "a table", Kind: "table", Object: "left_table",
 			Make:   []string{"CREATE TABLE left_table AS SELECT * FROM secret", "GRANT SELECT ON left_table TO PUBLIC"},
-			Closed: []string{"SELECT * FROM left_table"}, Undo: []string{"DROP TABLE left_table"}},
+			Closed: []string{"SELECT * FROM left_table"}, Undo: []string{"DROP TABLE IF EXISTS left_table"}},
 	},
 	Sessions: func(account string) string {
 		return "SELECT count(*) FROM pg_stat_activity WHERE usename = " + literal(account)
