@@ -56,7 +56,7 @@ func shop(my *harness.MariaDB) database {
 		whoami: "SELECT CURRENT_USER()",
 		long:   `INSERT INTO orders (item) SELECT CONCAT('too late', SLEEP(0.1)) FROM seq_1_to_600`,
 		accounts: func(ctx context.Context, grant string) ([]string, error) {
-			return my.Ask(ctx, "mysql", `SELECT User FROM user WHERE User LIKE CONCAT('curfew\_%', ?)`, grant)
+			return my.Ask(ctx, "mysql", `SELECT User FROM user WHERE is_role = 'N' AND User LIKE CONCAT('curfew\_%', ?)`, grant)
 		},
 	}
 }
