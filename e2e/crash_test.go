@@ -23,7 +23,7 @@ type crash struct {
 	then string                           // step of the restart at which the process ends itself again
 }
 
-func crashes() map[string]crash {
+func (s *stage) crashes() map[string]crash {
 	all := map[string]crash{
 		"in a statement": {kill: func(t *testing.T, st *lifetime) { st.town.underway(t, st.word+"-long") }},
 		"after the revocation": {kill: func(t *testing.T, st *lifetime) {
@@ -36,12 +36,12 @@ func crashes() map[string]crash {
 		c.then = step
 		all["again at "+step] = c
 	}
-	for _, step := range []string{
+	for _, step := range append([]string{
 		"session.recording", "session.opened", "account.intended", "provision.created",
 		"session.sealed",
 		"cut.locked", "cut.terminated", "cut.gone", "account.cut", "receipt.cut",
 		"clean.noted", "clean.rolled_back", "clean.unshared", "clean.quarantined", "clean.dropped", "clean.proved", "account.cleaned",
-	} {
+	}, s.steps...) {
 		all["at "+step] = crash{at: step}
 	}
 	return all
@@ -144,7 +144,7 @@ func (st *lifetime) finish(ctx context.Context, c conn, statements ...string) er
 
 func TestNothingIsLeftOverAfterKill9(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *town) {
-		for name, cr := range crashes() {
+		for name, cr := range s.crashes() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				s.dies(t, cr)

@@ -33,11 +33,17 @@ func onMariaDB(my *harness.MariaDB) *stage {
 		},
 		password: func(_, password string) string { return "SET PASSWORD = PASSWORD('" + password + "')" },
 		prepared: my.Prepared,
+		share:    func(account string) string { return "GRANT " + account + " TO stranger@127.0.0.1" },
+		steps:    []string{"provision.unlocked"},
 		denied:   "1045",
 		crash: func(word, grant string) (left, stays []string) {
 			// After the last of them a session can do nothing else.
 			left = xa(xid(word), "INSERT INTO orders (item) VALUES ('"+word+"-prepared')")
-			stays = []string{"INSERT INTO orders (item) VALUES ('" + word + "-kept')", "CREATE TABLE crash_" + grant + " (a int)"}
+			stays = []string{
+				"INSERT INTO orders (item) VALUES ('" + word + "-kept')",
+				"CREATE TABLE crash_" + grant + " (a int)",
+				"CREATE VIEW crash_view_" + grant + " AS SELECT a FROM crash_" + grant,
+			}
 			return left, stays
 		},
 	}

@@ -32,6 +32,7 @@ type stage struct {
 	denied   string                                  // what a login with a wrong password is told
 
 	deeds map[string]deed
+	steps []string // at which kill -9 strikes, beside everybody's
 	// crash is what a person does before kill -9 strikes: in a session that they leave, and in one that stays.
 	crash func(word, grant string) (left, stays []string)
 
