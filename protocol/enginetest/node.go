@@ -156,7 +156,6 @@ func (n *node) serve(conn net.Conn) {
 	g := n.find(client.Login().User)
 	s := &session{grant: g, login: client.Login(), sink: &memory{},
 		stopped: make(chan struct{}), done: make(chan struct{})}
-	defer close(s.done)
 	s.sink.before = g.before
 	if g.admit != nil {
 		err = g.admit(s)
@@ -180,8 +179,9 @@ func (n *node) serve(conn net.Conn) {
 		default: // nobody counts them
 		}
 	}
-	client.Close(err)
 	s.err = err
+	close(s.done)
+	client.Close(err) // it lingers until the client has hung up
 }
 
 // grant is one account and how to log in to it.
@@ -199,7 +199,7 @@ type grant struct {
 	refused  chan *session
 }
 
-// session is one client's. What stands below done is known when done is closed.
+// session is one client's. What stands below done is known when done is closed: the client may still read.
 type session struct {
 	grant   *grant
 	login   protocol.Login
