@@ -118,7 +118,8 @@ func (l *lexer) begin() {
 // must not pass, -1 if there is none so far.
 func (l *lexer) scan(text []byte, end bool) int {
 	for i := 0; i < len(text); i++ {
-		if i += l.idle(text[i:]); i == len(text) {
+		i += l.idle(text[i:])
+		if i += l.stride(text[i:]); i == len(text) {
 			break
 		}
 		if l.byte(text[i]); l.found != foundNothing {
@@ -131,41 +132,6 @@ func (l *lexer) scan(text []byte, end bool) int {
 		}
 	}
 	return -1
-}
-
-// idle says how many bytes from here on change nothing: what stands in quotes and comments.
-func (l *lexer) idle(text []byte) int {
-	if len(l.cur) != 1 || l.lost || l.xid.on {
-		return 0
-	}
-	r := &l.cur[0]
-	var a, b byte // what ends it
-	switch {
-	case r.step == inText, r.high:
-		return 0
-	case r.place == inSingle:
-		a, b = '\'', '\\'
-	case r.place == inDouble:
-		a, b = '"', '\\'
-	case r.place == inLine:
-		a, b = '\n', '\n'
-	case r.place == inBlock && r.depth == 0:
-		a, b = '*', '*'
-	default:
-		return 0
-	}
-	for i, c := range text {
-		if c == a || c == b {
-			if i > 0 {
-				r.high = text[i-1] >= 0x80
-			}
-			return i
-		}
-	}
-	if n := len(text); n > 0 {
-		r.high = text[n-1] >= 0x80
-	}
-	return len(text)
 }
 
 // byte has every reading move on.
@@ -631,39 +597,4 @@ func (l *lexer) ticked(r reading, c byte) {
 		r.n = unlikeOthers
 	}
 	l.add(r, c)
-}
-
-// mayMatter says whether a text holds one of the words that are looked for. Whatever the character set, the
-// server sees ASCII letters only where such were sent.
-func (l *lexer) mayMatter(text []byte) bool {
-	for i := 0; i+1 < len(text); i++ {
-		switch text[i] | 0x20 {
-		case 'x':
-			if text[i+1]|0x20 == 'a' && (i == 0 || !wordByte(text[i-1]) || text[i-1] <= '9') && (i+2 == len(text) || !wordByte(text[i+2])) {
-				return true
-			}
-		case 'i':
-			if l.dynamic && foldPrefix(text[i:], "immediate") {
-				return true
-			}
-		case 'p':
-			if l.dynamic && foldPrefix(text[i:], "prepare") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// foldPrefix says whether text begins with a word in lower case, in whatever case.
-func foldPrefix(text []byte, word string) bool {
-	if len(text) < len(word) {
-		return false
-	}
-	for i := range len(word) {
-		if text[i]|0x20 != word[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -1,0 +1,149 @@
+package mysql
+
+// What follows keeps the lexer cheap on ordinary text: it takes the same steps, many bytes at a time, and
+// leaves alone whatever is not ordinary.
+
+// mayMatter says whether a text holds one of the words that are looked for. Whatever the character set, the
+// server sees ASCII letters only where such were sent.
+func (l *lexer) mayMatter(text []byte) bool {
+	for i := 0; i+1 < len(text); i++ {
+		switch text[i] | 0x20 {
+		case 'x':
+			if text[i+1]|0x20 == 'a' && (i == 0 || !wordByte(text[i-1]) || text[i-1] <= '9') && (i+2 == len(text) || !wordByte(text[i+2])) {
+				return true
+			}
+		case 'i':
+			if l.dynamic && foldPrefix(text[i:], "immediate") {
+				return true
+			}
+		case 'p':
+			if l.dynamic && foldPrefix(text[i:], "prepare") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// foldPrefix says whether text begins with a word in lower case, in whatever case.
+func foldPrefix(text []byte, word string) bool {
+	if len(text) < len(word) {
+		return false
+	}
+	for i := range len(word) {
+		if text[i]|0x20 != word[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// idle says how many bytes from here on change nothing: what stands in quotes and comments.
+func (l *lexer) idle(text []byte) (i int) {
+	if len(l.cur) != 1 || l.lost || l.xid.on {
+		return 0
+	}
+	r := &l.cur[0]
+	var a, b byte // what ends it
+	switch {
+	case r.step == inText:
+		return 0
+	case r.place == inSingle:
+		a, b = '\'', '\\'
+	case r.place == inDouble:
+		a, b = '"', '\\'
+	case r.place == inLine:
+		a, b = '\n', '\n'
+	case r.place == inBlock && r.depth == 0:
+		a, b = '*', '*'
+	default:
+		return 0
+	}
+	high := r.high
+	for ; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' && b == c && i+1 < len(text) && l.escaping(r.place == inDouble, high) == yes {
+			i++
+			c = text[i]
+		} else if c == a || c == b {
+			break
+		}
+		high = c >= 0x80
+	}
+	r.high = high
+	return i
+}
+
+// stride reads ordinary code in the one way there is to read it: words that are none of those looked for,
+// numbers, operators and plain literals. It says how many bytes that was.
+func (l *lexer) stride(text []byte) (i int) {
+	if len(l.cur) != 1 || l.lost || l.xid.on {
+		return 0
+	}
+	r := &l.cur[0]
+	if r.place != inCode || r.step > elsewhere {
+		return 0
+	}
+	for i < len(text) {
+		n := 1
+		switch c := text[i]; {
+		case space(c):
+		case wordByte(c):
+			if n = l.plainWord(text[i:]); n > 0 {
+				r.step = elsewhere
+				l.words++
+			}
+		case c == '\'':
+			if n = l.plainLiteral(text[i:]); n > 0 {
+				r.step = elsewhere
+			}
+		case c == '"', c == '`', c == '#', c == '-', c == '/', c == '*', c == ';':
+			n = 0
+		default:
+			r.step = elsewhere
+		}
+		if n == 0 {
+			break
+		}
+		i += n
+	}
+	if i > 0 {
+		r.high = text[i-1] >= 0x80
+		r.empty()
+	}
+	return i
+}
+
+// plainWord is the length of the word at the beginning of text, 0 if it is not whole or may be one of those
+// looked for.
+func (l *lexer) plainWord(text []byte) int {
+	n := 1
+	for n < len(text) && wordByte(text[n]) {
+		n++
+	}
+	c := text[0] | 0x20
+	if n == len(text) || n == len("xa") && c == 'x' || n == len("prepare") && (c == 'p' || c == 'e') || n == len("sql_mode") && c == 's' || l.dollars && text[0] == '$' {
+		return 0
+	}
+	return n
+}
+
+// plainLiteral is the length of the '…' at the beginning of text, 0 if it is not whole, or there is more
+// than one way to read it.
+func (l *lexer) plainLiteral(text []byte) int {
+	for i := 1; i+1 < len(text); i++ {
+		switch text[i] {
+		case '\'':
+			if text[i+1] != '\'' {
+				return i + 1
+			}
+			i++
+		case '\\':
+			if l.escapes != yes || text[i-1] >= 0x80 {
+				return 0
+			}
+			i++
+		}
+	}
+	return 0
+}
