@@ -74,6 +74,13 @@ func newAccount(e *Engine, spec protocol.AccountSpec) *account {
 // Name is the user's name.
 func (a *account) Name() string { return a.spec.Name }
 
+// roleSuffix makes the name of an account's role. MariaDB keeps users and roles apart, but where one of each
+// has the same name, 11.8 takes DEFINER = CURRENT_ROLE for the user's word.
+const roleSuffix = "_role"
+
+// role is the name of the account's role, on MariaDB.
+func (a *account) role() string { return a.spec.Name + roleSuffix }
+
 // errClosing refuses a session that comes too late.
 var errClosing = errors.New("the account is being closed")
 

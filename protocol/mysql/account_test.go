@@ -104,7 +104,7 @@ func TestProvisionRefuses(t *testing.T) {
 		if _, err := e.Provision(t.Context(), spec); err == nil {
 			t.Errorf("%s: provisioned", name)
 		}
-		if spec.Name != "root" && spec.Name != quarantine && super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User = ?", spec.Name) != "0" {
+		if spec.Name != "root" && spec.Name != quarantine && super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User LIKE CONCAT(?, '%')", spec.Name) != "0" {
 			t.Errorf("%s: left a user behind", name)
 		}
 	}
@@ -119,7 +119,7 @@ func TestAdopt(t *testing.T) {
 	if testServer.IsMariaDB() {
 		do(t, c, "SET DEFAULT ROLE NONE")
 	} else {
-		do(t, c, "SET DEFAULT ROLE NONE TO CURRENT_USER()")
+		do(t, c, "SET DEFAULT ROLE NONE TO "+user(spec.Name, "127.0.0.1"))
 	}
 	changePassword(t, c, "known")
 	t.Cleanup(func() { admin(t, "orders", "DROP VIEW IF EXISTS adopted_view") })
@@ -205,7 +205,7 @@ func TestSweepAtEveryStep(t *testing.T) {
 			if err != nil || slices.ContainsFunc(findings, func(f protocol.Finding) bool { return f.Severity == severityError }) {
 				t.Fatalf("%+v %v", findings, err)
 			}
-			if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User = ?", spec.Name); n != "0" {
+			if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User LIKE CONCAT(?, '%')", spec.Name); n != "0" {
 				t.Error("the user or its role is still there")
 			}
 			clearLitter(t)
@@ -535,6 +535,9 @@ func TestEveryStepFailsOnce(t *testing.T) {
 	for _, name := range []string{"provision.made", "provision.granted", "provision.unlocked", "provision.created", "cut.locked", "cut.terminated",
 		"cut.gone", "clean.rolled_back", "clean.noted", "clean.unshared", "clean.quarantined", "clean.dropped", "clean.proved"} {
 		t.Run(name, func(t *testing.T) {
+			if name == "clean.unshared" {
+				onMariaDB(t)
+			}
 			fired := false
 			e := newEngine(t, func(step string) error {
 				if step == name && !fired {
@@ -547,7 +550,7 @@ func TestEveryStepFailsOnce(t *testing.T) {
 			t.Cleanup(func() { remove(t, spec.Name) })
 			got, err := e.Provision(t.Context(), spec)
 			if err != nil {
-				if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User = ?", spec.Name); n != "0" {
+				if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User LIKE CONCAT(?, '%')", spec.Name); n != "0" {
 					t.Errorf("%s users or roles are left after a provision that failed", n)
 				}
 				got = e.Recall(spec)
@@ -573,7 +576,7 @@ func TestEveryStepFailsOnce(t *testing.T) {
 			if !fired {
 				t.Fatal("the step was never reached")
 			}
-			if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User = ?", spec.Name); n != "0" {
+			if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User LIKE CONCAT(?, '%')", spec.Name); n != "0" {
 				t.Error("the user or its role is still there")
 			}
 			if strings.HasPrefix(name, "clean.q") && (len(clean.Residue) < 2 || clean.Residue[0].Object == "") {
@@ -595,7 +598,7 @@ func litter(t *testing.T, a *account) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		do(t, broker, "GRANT "+identifier(a.Name())+" TO stranger@'%'")
+		do(t, broker, "GRANT "+identifier(a.role())+" TO stranger@'%'")
 	} else {
 		admin(t, "", "GRANT "+user(a.Name(), "127.0.0.1")+" TO stranger@'%'")
 	}

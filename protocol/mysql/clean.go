@@ -75,7 +75,7 @@ func (a *account) cleanUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.unshare(ctx, r); err != nil {
+	if err := a.unshare(ctx); err != nil {
 		return err
 	}
 	if err := a.quarantine(ctx, left); err != nil {
@@ -146,10 +146,11 @@ func recovered(ctx context.Context, c *conn) (list []string, err error) {
 	return list, err
 }
 
-// unshare takes the account away from whoever was given it. That it was shared was noted by look.
-func (a *account) unshare(ctx context.Context, r row) error {
-	members, err := a.members(ctx, r)
-	if err != nil || len(members) == 0 {
+// unshare takes the account away from whoever was given it. That it was shared was noted by look. MySQL does
+// not let the broker, and takes it away with the account.
+func (a *account) unshare(ctx context.Context) error {
+	members, err := a.members(ctx)
+	if err != nil || len(members) == 0 || !members[0].mariadb {
 		return err
 	}
 	err = a.engine.here(ctx, func(ctx context.Context, c *conn) error {
@@ -167,12 +168,19 @@ func (a *account) unshare(ctx context.Context, r row) error {
 }
 
 // member is somebody who was given the account, or its role. Both as SQL wants them.
-type member struct{ role, holder string }
+type member struct {
+	role, holder string
+	mariadb      bool
+}
 
 // members are the users and roles, the broker aside, that were given the account.
-func (a *account) members(ctx context.Context, r row) (list []member, err error) {
+func (a *account) members(ctx context.Context) (list []member, err error) {
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
 		list = nil
+		role := a.spec.Name
+		if c.server.mariadb {
+			role = a.role()
+		}
 		return c.rows(ctx, "shared", func(rows *sql.Rows) error {
 			var roleHost, name, host string
 			if err := rows.Scan(&roleHost, &name, &host); err != nil {
@@ -181,13 +189,13 @@ func (a *account) members(ctx context.Context, r row) (list []member, err error)
 			if name == a.spec.Name || name == a.engine.target.user {
 				return nil
 			}
-			m := member{role: roleOf(c, a.spec.Name, roleHost), holder: user(name, host)}
+			m := member{role: roleOf(c, role, roleHost), holder: user(name, host), mariadb: c.server.mariadb}
 			if c.server.mariadb && host == "" {
 				m.holder = identifier(name)
 			}
 			list = append(list, m)
 			return nil
-		}, a.spec.Name)
+		}, role)
 	})
 	return list, err
 }
@@ -203,7 +211,7 @@ func (a *account) drop(ctx context.Context, hosts []string) error {
 		if !c.server.mariadb {
 			return nil
 		}
-		return c.run(ctx, "drop_role", vars{"name": a.spec.Name})
+		return c.run(ctx, "drop_role", vars{"name": a.role()})
 	})
 	if err != nil {
 		return fmt.Errorf("drop: %w", err)
@@ -224,7 +232,7 @@ func (a *account) prove(ctx context.Context) error {
 	var text string
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		text = query(c.server.mariadb, "prove")
-		if err := c.QueryRowContext(ctx, text, a.spec.Name, a.spec.Name).Scan(&users, &backends); err != nil {
+		if err := c.QueryRowContext(ctx, text, a.spec.Name, a.role(), a.spec.Name).Scan(&users, &backends); err != nil {
 			return err
 		}
 		prepared, err = recovered(ctx, c)
@@ -238,7 +246,10 @@ func (a *account) prove(ctx context.Context) error {
 	if users+backends+len(prepared) != 0 {
 		return fmt.Errorf("not gone: %d users or roles, %d backends, %d prepared transactions are left", users, backends, len(prepared))
 	}
-	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "?", literal(a.spec.Name))
+	text = strings.Join(strings.Fields(text), " ")
+	for _, value := range []string{a.spec.Name, a.role(), a.spec.Name} {
+		text = strings.Replace(text, "?", literal(value), 1)
+	}
 	a.mu.Lock()
 	a.clean.Proof = text + "; XA RECOVER → users 0, backends 0, prepared_transactions 0"
 	if a.clean.DroppedAt.IsZero() { // an earlier process dropped it

@@ -189,7 +189,7 @@ func remove(t *testing.T, name string) {
 	t.Helper()
 	s := []string{"DROP USER IF EXISTS " + user(name, "127.0.0.1")}
 	if testServer.IsMariaDB() {
-		s = append(s, "DROP ROLE IF EXISTS "+name)
+		s = append(s, "DROP ROLE IF EXISTS "+name+roleSuffix)
 	}
 	if err := testServer.SQL(context.WithoutCancel(t.Context()), "", s...); err != nil {
 		t.Error(err)
@@ -311,7 +311,7 @@ func finish(t *testing.T, a protocol.Account) (protocol.Cut, protocol.Clean) {
 	if err != nil {
 		t.Fatalf("clean: %v", err)
 	}
-	if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User = ?", a.Name()); n != "0" {
+	if n := super(t, "", "SELECT COUNT(*) FROM mysql.user WHERE User LIKE CONCAT(?, '%')", a.Name()); n != "0" {
 		t.Fatalf("the user or its role is still there")
 	}
 	return cut, clean

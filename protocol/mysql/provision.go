@@ -202,7 +202,7 @@ func (a *account) vars(ctx context.Context, c *conn, host string) (vars, error) 
 	}
 	left := math.Ceil(max(1, time.Until(a.spec.End).Seconds()))
 	return vars{
-		"name": a.spec.Name, "account": user(a.spec.Name, host), "plugin": plugin, "verifier": verifier, "require": require,
+		"name": a.role(), "account": user(a.spec.Name, host), "plugin": plugin, "verifier": verifier, "require": require,
 		"connections": strconv.Itoa(sessions(a.spec.Level) + 1), // one for KILL, see add
 		"left":        strconv.FormatFloat(left, 'f', 0, 64), "note": a.newNote().text(),
 	}, nil
@@ -227,22 +227,22 @@ func proofOf(ctx context.Context, c *conn, secret string) (plugin, verifier stri
 }
 
 // regroup gives the account the roles of its level and no others, and says which one it is to begin a
-// session with. On MariaDB that is a role of the account's own name, which holds the level's: only one is
+// session with. On MariaDB that is a role of the account's own, which holds the level's: only one is
 // active at a time, and whatever is made with DEFINER = CURRENT_ROLE is then the grant's and nobody else's.
 // A level with set_role gives its roles to the account itself, too.
 func (a *account) regroup(ctx context.Context, c *conn, host string) (role string, err error) {
 	direct := a.spec.Level.Roles
 	if c.server.mariadb {
-		if err := c.run(ctx, "create_role", vars{"name": a.spec.Name}); err != nil {
+		if err := c.run(ctx, "create_role", vars{"name": a.role()}); err != nil {
 			return "", err
 		}
-		if err := regrant(ctx, c, a.spec.Name, "", identifier(a.spec.Name), direct); err != nil {
+		if err := regrant(ctx, c, a.role(), "", identifier(a.role()), direct); err != nil {
 			return "", err
 		}
 		if !a.spec.Level.SetRole {
 			direct = nil
 		}
-		direct = append([]string{a.spec.Name}, direct...)
+		direct = append([]string{a.role()}, direct...)
 	}
 	return direct[0], regrant(ctx, c, a.spec.Name, host, user(a.spec.Name, host), direct)
 }

@@ -61,7 +61,7 @@ func (a *account) look(ctx context.Context, r row, others []string) (own []objec
 	a.mu.Lock()
 	residue = merge(residue, a.clean.Residue)
 	a.mu.Unlock()
-	members, err := a.members(ctx, r)
+	members, err := a.members(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +113,8 @@ func (a *account) definers(ctx context.Context, c *conn) (own []object, list []p
 		}
 		res := protocol.Residue{Database: o.database, Kind: o.kind, Object: o.what(), Owner: name, Alert: o.security == "DEFINER"}
 		switch {
-		case name == a.spec.Name:
-			own = append(own, o)
+		case name == a.spec.Name, name == a.role():
+			own, res.Owner = append(own, o), a.spec.Name
 			res.Action = "quarantined"
 			if !reownable(c.server.mariadb, o) {
 				res.Action, res.Alert = "reported", true
@@ -286,7 +286,7 @@ func (a *account) reownView(ctx context.Context, c *conn, o object, v vars) erro
 func (a *account) act(ctx context.Context, c *conn) error {
 	text := "SET ROLE ALL"
 	if c.server.mariadb {
-		text = "SET ROLE " + identifier(a.spec.Name)
+		text = "SET ROLE " + identifier(a.role())
 	}
 	_, err := c.ExecContext(ctx, text)
 	return err

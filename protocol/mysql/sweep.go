@@ -41,7 +41,7 @@ func (e *Engine) Sweep(ctx context.Context, live func(account string) bool) ([]p
 			findings = append(findings, protocol.Finding{Severity: severityNote,
 				What: fmt.Sprintf("%s is the account of another Curfew installation (%s); it is left alone", name, installation),
 				Fix: fmt.Sprintf("If that installation is gone for good: SELECT User, Host FROM mysql.user WHERE User = '%[1]s'; then ALTER USER … ACCOUNT LOCK, "+
-					"KILL its connections, look for its name as DEFINER in information_schema, and at last DROP USER … (on MariaDB also DROP ROLE IF EXISTS %[1]s)", name)})
+					"KILL its connections, look for its name as DEFINER in information_schema, and at last DROP USER … (on MariaDB also DROP ROLE IF EXISTS %[1]s_role)", name)})
 		case !live(name):
 			findings = append(findings, e.endLeftover(ctx, name, grant)...)
 		}
