@@ -167,6 +167,9 @@ func (a *account) lock(ctx context.Context, hosts []string) error {
 	for {
 		patience, cancel := context.WithTimeout(ctx, lockPatience)
 		err := a.engine.closing.do(patience, func(ctx context.Context, c *conn) error {
+			if err := writable(ctx, c); err != nil {
+				return err
+			}
 			plugin, verifier, err := proofOf(ctx, c, newSecret())
 			if err != nil {
 				return err

@@ -151,6 +151,22 @@ func (e *Engine) accountHost(ctx context.Context, c *conn) (string, error) {
 // errReadOnly says that the connection landed on a server that can't make or end accounts.
 var errReadOnly = errors.New("the server is read-only; accounts are made and ended on the primary")
 
+// writable is nil when accounts can be made and ended here. MySQL lets the broker write on a replica, because
+// CONNECTION_ADMIN does; what it wrote there would be missing on the primary.
+func writable(ctx context.Context, c *conn) error {
+	if c.server.mariadb {
+		return nil // it refuses by itself
+	}
+	var readOnly bool
+	if err := c.QueryRowContext(ctx, "SELECT @@global.read_only").Scan(&readOnly); err != nil {
+		return err
+	}
+	if readOnly {
+		return errReadOnly
+	}
+	return nil
+}
+
 // is reports whether err came from the server with one of these numbers.
 func is(err error, codes ...uint16) bool {
 	var said *driver.MySQLError

@@ -82,6 +82,9 @@ func (e *Engine) register(a *account) (before *account) {
 
 // provision creates or adopts on one connection.
 func (a *account) provision(ctx context.Context, c *conn) error {
+	if err := writable(ctx, c); err != nil {
+		return err
+	}
 	host, err := a.engine.accountHost(ctx, c)
 	if err != nil {
 		return err
