@@ -31,18 +31,21 @@ type node struct {
 	stranger     time.Duration   // how long Accept may take
 	lives        sync.WaitGroup
 	before       func(recorder.Event) error // of its grants' sinks
-	turned       chan error // how those ended whom Accept turned away
+	turned       chan error                 // how those ended whom Accept turned away
 
 	mu     sync.Mutex // guards grants
 	grants map[string]*grant
 }
 
 // option changes a node before it starts.
-type option func(*Config)
+type option func(*node, *Config)
 
-func stepping(step protocol.Step) option { return func(c *Config) { c.Step = step } }
-func through(broker string) option       { return func(c *Config) { c.URL = broker } }
-func as(installation string) option      { return func(c *Config) { c.Installation = installation } }
+func stepping(step protocol.Step) option { return func(_ *node, c *Config) { c.Step = step } }
+func through(broker string) option       { return func(_ *node, c *Config) { c.URL = broker } }
+func as(installation string) option {
+	return func(_ *node, c *Config) { c.Installation = installation }
+}
+func strangersHave(most time.Duration) option { return func(n *node, _ *Config) { n.stranger = most } }
 
 // node starts one.
 func (s *suite) node(t *testing.T, options ...option) *node {
@@ -56,18 +59,18 @@ func (s *suite) node(t *testing.T, options ...option) *node {
 func (s *suite) stray(t *testing.T, options ...option) *node {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	n := &node{suite: s, t: t, ctx: context.WithoutCancel(t.Context()),
+		stranger: 10 * time.Second, turned: make(chan error, 4096), grants: map[string]*grant{}}
 	c := Config{URL: s.broker, Installation: s.installation(), Log: log}
 	for _, change := range options {
-		change(&c)
+		change(n, &c)
 	}
-	ctx := context.WithoutCancel(t.Context())
-	engine, err := s.kit.Engine(ctx, c)
-	if err != nil {
+	var err error
+	if n.engine, err = s.kit.Engine(n.ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(engine.Close)
-	n := &node{suite: s, t: t, installation: c.Installation, engine: engine, front: s.kit.Front(engine, log), ctx: ctx,
-		stranger: 10 * time.Second, turned: make(chan error, 4096), grants: map[string]*grant{}}
+	t.Cleanup(n.engine.Close)
+	n.installation, n.front = c.Installation, s.kit.Front(n.engine, log)
 	if n.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}

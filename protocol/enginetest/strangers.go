@@ -75,8 +75,7 @@ func (s *suite) garbage(t *testing.T, n *node) {
 
 // halfOpen: who says nothing, or stops half-way, is let go when the time for strangers is up.
 func (s *suite) halfOpen(t *testing.T) {
-	n := s.node(t)
-	n.stranger = 300 * time.Millisecond
+	n := s.node(t, strangersHave(300*time.Millisecond))
 	g := n.grant(t)
 	length := s.handshake(t, g)
 	for _, most := range []int{0, 1, length / 2, length - 1} {
