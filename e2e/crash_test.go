@@ -115,10 +115,8 @@ func (st *lifetime) play(ctx context.Context, long func()) error {
 	if err != nil {
 		return err
 	}
-	if st.share != nil {
-		if err := st.server.Exec(ctx, st.target, st.share(account[0])); err != nil {
-			return err
-		}
+	if err := st.share(ctx, account[0]); err != nil {
+		return err
 	}
 	if err := st.finish(ctx, c, stays...); err != nil {
 		return err

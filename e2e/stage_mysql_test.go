@@ -33,9 +33,15 @@ func onMariaDB(my *harness.MariaDB) *stage {
 		},
 		password: func(_, password string) string { return "SET PASSWORD = PASSWORD('" + password + "')" },
 		prepared: my.Prepared,
-		share:    func(account string) string { return "GRANT " + account + " TO stranger@127.0.0.1" },
-		steps:    []string{"provision.unlocked"},
-		denied:   "1045",
+		share: func(ctx context.Context, account string) error { // nobody else can give away what the broker made
+			c, err := my.Login(ctx, "curfew_broker", harness.BrokerPassword, "")
+			if err != nil {
+				return err
+			}
+			return errors.Join(c.Run(ctx, "GRANT "+account+"_role TO stranger@127.0.0.1"), c.Close())
+		},
+		steps:  []string{"provision.unlocked"},
+		denied: "1045",
 		crash: func(word, grant string) (left, stays []string) {
 			// After the last of them a session can do nothing else.
 			left = xa(xid(word), "INSERT INTO orders (item) VALUES ('"+word+"-prepared')")

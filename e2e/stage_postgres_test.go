@@ -36,7 +36,9 @@ func onPostgres(pg *harness.Postgres) *stage {
 		prepared: func(ctx context.Context) ([]string, error) {
 			return pg.Ask(ctx, harness.Orders, "SELECT gid FROM pg_prepared_xacts")
 		},
-		share:  func(account string) string { return "GRANT " + account + " TO stranger" },
+		share: func(ctx context.Context, account string) error {
+			return pg.Exec(ctx, harness.Orders, "GRANT "+account+" TO stranger")
+		},
 		denied: "28P01",
 		crash: func(word, grant string) (left, stays []string) {
 			return []string{"SELECT '" + word + "-passing'"}, []string{

@@ -21,15 +21,15 @@ type stage struct {
 	// lastWords is the sentence in the error that the database's own protocol ends a session with.
 	lastWords func(error) (string, bool)
 
-	account  string                                  // asks which account a session runs under
-	slowly   func(word string) string                // inserts a row every tenth of a second for 4 s, and writes early on
-	committs func(word string) string                // asks how many orders carry the word
-	running  func(word string) string                // asks for connections of accounts that run a statement with the word
-	open     func(grant string) string               // asks for the connections of a grant's account
-	prepared func(context.Context) ([]string, error) // the ids of transactions that are prepared, as text
-	password func(account, password string) string   // changes one's own password
-	share    func(account string) string             // has somebody else's login share the account, where that can be
-	denied   string                                  // what a login with a wrong password is told
+	account  string                                          // asks which account a session runs under
+	slowly   func(word string) string                        // inserts a row every tenth of a second for 4 s, and writes early on
+	committs func(word string) string                        // asks how many orders carry the word
+	running  func(word string) string                        // asks for connections of accounts that run a statement with the word
+	open     func(grant string) string                       // asks for the connections of a grant's account
+	prepared func(context.Context) ([]string, error)         // the ids of transactions that are prepared, as text
+	password func(account, password string) string           // changes one's own password
+	share    func(ctx context.Context, account string) error // has somebody else's login share the account
+	denied   string                                          // what a login with a wrong password is told
 
 	deeds map[string]deed
 	steps []string // at which kill -9 strikes, beside everybody's
