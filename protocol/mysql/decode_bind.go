@@ -233,7 +233,7 @@ func (o *observer) bulkParam(p []byte) (int, error) {
 	switch p[0] {
 	case 0:
 		n, err := o.value(p[1:], t)
-		if n >= 0 {
+		if n >= 0 && o.out.msg.stage != stageRaw {
 			n++
 		}
 		return n, err
@@ -276,6 +276,10 @@ func (o *observer) paramName() []byte {
 // value decodes the value at the beginning of p, or begins with one that is too long to be there whole.
 func (o *observer) value(p []byte, t uint16) (int, error) {
 	m := &o.out.msg
+	if unsure(t) {
+		m.stage = stageRaw
+		return 0, nil
+	}
 	if n, fixed := fixedSize(t); fixed {
 		if len(p) > 0 && timeType(t) {
 			n = 1 + int(p[0])

@@ -126,14 +126,24 @@ func fixedSize(t uint16) (n int, fixed bool) {
 		return 0, true
 	case typeTiny:
 		return 1, true
-	case typeShort, typeYear:
+	case typeShort:
 		return 2, true
-	case typeLong, typeInt24, typeFloat:
+	case typeLong, typeFloat:
 		return 4, true
 	case typeLongLong, typeDouble:
 		return 8, true
 	}
 	return 1, timeType(t)
+}
+
+// unsure says whether servers differ in how many bytes they take for a value: a MariaDB takes none where a
+// MySQL takes a string. Clients that know their server send no such types.
+func unsure(t uint16) bool {
+	switch byte(t) {
+	case typeInt24, typeYear, typeBit, typeGeometry:
+		return true
+	}
+	return false
 }
 
 func timeType(t uint16) bool {
@@ -147,7 +157,7 @@ func timeType(t uint16) bool {
 // hexShape says whether a value is shown in hex: what is no text, or need not be.
 func hexShape(t uint16, value []byte) bool {
 	switch byte(t) {
-	case typeBit, typeGeometry, typeVector:
+	case typeVector:
 		return true
 	case typeTinyBlob, typeMediumBlob, typeLongBlob, typeBlob:
 		return !utf8.Valid(value)

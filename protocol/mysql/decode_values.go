@@ -36,10 +36,9 @@ func appendValue(dst []byte, t uint16, b []byte) (text []byte, ok bool) {
 		return appendDate(dst, b[1:], byte(t) == typeDate)
 	case typeTiny:
 		u, i = uint64(b[0]), int64(int8(b[0]))
-	case typeShort, typeYear:
+	case typeShort:
 		u, i = uint64(le.Uint16(b)), int64(int16(le.Uint16(b)))
-		unsigned = unsigned || byte(t) == typeYear
-	case typeLong, typeInt24:
+	case typeLong:
 		u, i = uint64(le.Uint32(b)), int64(int32(le.Uint32(b)))
 	case typeLongLong:
 		u, i = le.Uint64(b), int64(le.Uint64(b))
