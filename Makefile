@@ -1,5 +1,5 @@
 # build   bin/curfew, static, without cgo
-# demo    the whole story once, with a real PostgreSQL and real psql, in under 3 minutes
+# demo    the whole story, with a real PostgreSQL and psql, then a real MariaDB and mariadb, in about a minute
 # test    everything: format, vet, unit tests, the race detector where there is a C compiler, the stories in e2e
 # lint    format and vet
 # fuzz    every fuzz target for FUZZTIME
@@ -7,6 +7,7 @@
 
 FUZZTIME ?= 30s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Stories mostly wait: more of them than there are cores run side by side.
 # The race detector needs cgo; the product never does. What allocates is counted without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
@@ -20,8 +21,8 @@ demo: deps build
 
 test: deps lint
 	$(if $(RACE),$(RACE) go test -race -timeout 8m ./...,go test -timeout 8m ./...)
-	CGO_ENABLED=0 go test -run Allocat ./recorder ./protocol/postgres
-	cd e2e && CGO_ENABLED=0 go test -timeout 10m ./...
+	CGO_ENABLED=0 go test -run Allocat ./recorder ./protocol/postgres ./protocol/mysql
+	cd e2e && CGO_ENABLED=0 go test -parallel 8 -timeout 10m ./...
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean:" $$unformatted; exit 1; }
