@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
@@ -336,21 +337,20 @@ func TestCutShort(t *testing.T) {
 
 // TestSlowStranger: who takes too long is hung up on, wherever they stopped.
 func TestSlowStranger(t *testing.T) {
-	f := fronting(mariadbGreeting(), FrontConfig{})
 	for _, part := range [][]byte{nil, {40, 0}, {40, 0, 0, 1, 1, 2, 3}} {
-		client, server := net.Pipe()
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		result := make(chan error, 1)
-		go func() { _, err := f.Accept(ctx, server, newKeeper()); result <- err }()
-		p := newPeer(t, client)
-		p.recv()
-		client.Write(part)
-		if err := <-result; err == nil || !strings.Contains(err.Error(), "no login within") {
-			t.Errorf("after %d bytes: %v", len(part), err)
-		}
-		cancel()
-		client.Close()
-		server.Close()
+		synctest.Test(t, func(t *testing.T) {
+			f := fronting(mariadbGreeting(), FrontConfig{})
+			client, server := net.Pipe()
+			result, began := make(chan error, 1), time.Now()
+			go func() { _, err := f.Accept(t.Context(), server, newKeeper()); result <- err }()
+			newPeer(t, client).recv()
+			client.Write(part)
+			if err := <-result; err == nil || !strings.Contains(err.Error(), "no login within") || time.Since(began) != strangerTime {
+				t.Errorf("after %d bytes and %s: %v", len(part), time.Since(began), err)
+			}
+			client.Close()
+			server.Close()
+		})
 	}
 }
 
