@@ -21,16 +21,23 @@ func general(t *testing.T) {
 // server's own general log is the witness.
 func TestRefusedXA(t *testing.T) {
 	w := newWire(t, protocol.Level{})
-	admin(t, "test", "CREATE OR REPLACE TABLE xat (a INT)")
+	admin(t, "test", "DROP TABLE IF EXISTS xat", "CREATE TABLE xat (a INT)")
 	general(t)
 	c := w.raw(eofCaps)
-	for i, text := range []string{
+	texts := []string{
 		"XA START 'hidden'", "xa/**/begin 'hidden'", "INSERT INTO xat VALUES (%d); XA START 'hidden'; INSERT INTO xat VALUES (-1)",
 		"/*!50000 XA START 'hidden' */", "/*M!100100XA*/ START 'hidden'", "INSERT INTO xat VALUES (%d);XA PREPARE X'68'",
 		"-- ' \n XA START 'hidden'", "# \"\nXA START 0x6869", "XA COMMIT \"hidden\"", "CREATE PROCEDURE p() XA START 'hidden'",
-		"BEGIN NOT ATOMIC XA START 'hidden'; END", "PREPARE s FROM 'XA START ''hidden'''", "EXECUTE IMMEDIATE 'X\\A START ''hidden'''",
-		"SET @v = 'hidden'; EXECUTE IMMEDIATE @v", "PREPARE s FROM CONCAT('X', 'A START ''hidden''')",
-	} {
+		"BEGIN NOT ATOMIC XA START 'hidden'; END",
+	}
+	harmless, logged := []string{"SELECT 'XA START ''a'''", "SELECT 1 AS xa", "PREPARE s FROM 'SELECT 1'", "DO 1 /* XA START 'a' */"}, ""
+	if testServer.IsMariaDB() { // MySQL itself prepares no XA, and wants a privilege for XA RECOVER
+		texts = append(texts, "PREPARE s FROM 'XA START ''hidden'''", "EXECUTE IMMEDIATE 'X\\A START ''hidden'''",
+			"SET @v = 'hidden'; EXECUTE IMMEDIATE @v", "PREPARE s FROM CONCAT('X', 'A START ''hidden''')")
+		harmless = append(harmless, "XA RECOVER", "EXECUTE IMMEDIATE 'SELECT ?' USING 1")
+		logged = "SET @v = 'hidden'; EXECUTE IMMEDIATE \x00"
+	}
+	for i, text := range texts {
 		if strings.Contains(text, "%d") {
 			text = fmt.Sprintf(text, i)
 		}
@@ -55,12 +62,13 @@ func TestRefusedXA(t *testing.T) {
 	if e, _ := parseErr(c.packet(1), c.caps); e.code != errnoForbidden.code {
 		t.Errorf("prepare: %d %s", e.code, e.message)
 	}
-	for _, text := range []string{"XA RECOVER", "SELECT 'XA START ''a'''", "SELECT 1 AS xa", "PREPARE s FROM 'SELECT 1'", "EXECUTE IMMEDIATE 'SELECT ?' USING 1", "DO 1 /* XA START 'a' */"} {
+	for _, text := range harmless {
 		c.send(command(comQuery, text))
 		seq := byte(1)
 		p := c.packet(seq)
 		if p[0] == packetErr {
 			t.Errorf("%s: %s", text, p)
+			continue
 		}
 		for ends := 0; p[0] != packetOK && ends < 1; {
 			seq++
@@ -71,14 +79,14 @@ func TestRefusedXA(t *testing.T) {
 	}
 	c.quit()
 	w.bye()
-	if got := super(t, "test", "SELECT GROUP_CONCAT(argument) FROM mysql.general_log WHERE argument LIKE '%hidden%' AND argument NOT LIKE 'SELECT GROUP%'"); !strings.HasPrefix(got, "SET @v = 'hidden'; EXECUTE IMMEDIATE \x00") || strings.Count(got, "hidden") != 1 {
+	if got := super(t, "test", "SELECT COALESCE(GROUP_CONCAT(argument), '') FROM mysql.general_log WHERE argument LIKE '%hidden%' AND argument NOT LIKE 'SELECT COALESCE%'"); !strings.HasPrefix(got, logged) || strings.Count(got, "hidden") != strings.Count(logged, "hidden") {
 		t.Errorf("in the server's log: %q", got)
 	}
 	if got := super(t, "test", "SELECT GROUP_CONCAT(a ORDER BY a) FROM xat"); got != "2,5" {
 		t.Errorf("ran: %s", got)
 	}
 	blocked, statements := w.sink(0).of(recorder.TypeBlocked), w.sink(0).of(recorder.TypeStatement)
-	if len(blocked) != 16 || !strings.Contains(show(statements), `"XA START 'hidden'"`) {
+	if len(blocked) != len(texts)+1 || !strings.Contains(show(statements), `"XA START 'hidden'"`) {
 		t.Errorf("%d are blocked on record:\n%s", len(blocked), show(w.sink(0).all()))
 	}
 }
@@ -237,7 +245,7 @@ func TestXids(t *testing.T) {
 // back by the name that stands there.
 func TestAllowedXA(t *testing.T) {
 	w := newWire(t, protocol.Level{PreparedTransactions: true})
-	admin(t, "test", "CREATE OR REPLACE TABLE xat (a INT) ENGINE=InnoDB")
+	admin(t, "test", "DROP TABLE IF EXISTS xat", "CREATE TABLE xat (a INT) ENGINE=InnoDB")
 	c := w.connect("multiStatements=true")
 	perform(t, c, "XA START 'gt', X'00ff27', 5", "INSERT INTO xat VALUES (1)", "XA END 'gt', X'00ff27', 5; XA PREPARE 'gt', X'00ff27', 5")
 	hangUp(t, c)
@@ -250,5 +258,7 @@ func TestAllowedXA(t *testing.T) {
 	if got := w.account.gids(); len(got) != 1 || got[0] != xid {
 		t.Errorf("the account knows %q", got)
 	}
-	admin(t, "test", "XA ROLLBACK "+xid)
+	eventually(t, "the server has let go of the session", func() bool {
+		return testServer.SQL(t.Context(), "test", "XA ROLLBACK "+xid) == nil
+	})
 }

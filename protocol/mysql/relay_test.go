@@ -36,14 +36,14 @@ func perform(t *testing.T, c *sql.Conn, statements ...string) {
 // TestSimple: text is on record with the results it had, in the words of the server.
 func TestSimple(t *testing.T) {
 	w := newWire(t, protocol.Level{})
-	admin(t, "test", "CREATE OR REPLACE TABLE simple (id INT AUTO_INCREMENT PRIMARY KEY, what TEXT)")
+	admin(t, "test", "DROP TABLE IF EXISTS simple", "CREATE TABLE simple (id INT AUTO_INCREMENT PRIMARY KEY, what TEXT)")
 	c := w.connect("multiStatements=true")
 	perform(t, c, "BEGIN", "INSERT INTO simple (what) VALUES ('x'), ('y')", "UPDATE simple SET what = 'z'", "SELECT 1; SELECT 2 FROM DUAL WHERE FALSE; DO 1", "COMMIT")
-	if _, err := c.ExecContext(t.Context(), "SELECT 1; SELECT * FROM nowhere; SELECT 3"); err == nil {
-		t.Error("no error")
-	}
 	if err := c.PingContext(t.Context()); err != nil {
 		t.Error(err)
+	}
+	if _, err := c.ExecContext(t.Context(), "SELECT 1; SELECT * FROM nowhere; SELECT 3"); err == nil {
+		t.Error("no error")
 	}
 	hangUp(t, c)
 	w.bye()
@@ -60,11 +60,11 @@ func TestSimple(t *testing.T) {
 		`result of=4 n=2 tx="open"`,
 		`statement 5 simple "COMMIT"`,
 		`result of=5 n=0 tx="idle"`,
-		`statement 6 simple "SELECT 1; SELECT * FROM nowhere; SELECT 3"`,
-		`result of=6 n=0 rows=1 bytes=2 tx="idle"`,
-		`result of=6 n=1 errno=1146 code="42S02" message="Table 'test.nowhere' doesn't exist"`,
-		`statement 7 command name="ping" ""`,
-		`result of=7 n=0 tx="idle"`,
+		`statement 6 command name="ping" ""`,
+		`result of=6 n=0 tx="idle"`,
+		`statement 7 simple "SELECT 1; SELECT * FROM nowhere; SELECT 3"`,
+		`result of=7 n=0 rows=1 bytes=2 tx="idle"`,
+		`result of=7 n=1 errno=1146 code="42S02" message="Table 'test.nowhere' doesn't exist"`,
 	)
 	if a := w.sink(0).all()[0].Attached; a.Backend == "" || a.Server == "" || a.Address == "" {
 		t.Errorf("attached: %+v", a)
@@ -115,15 +115,16 @@ func TestCommands(t *testing.T) {
 
 func testCommands(t *testing.T, caps capability) {
 	w := newWire(t, protocol.Level{})
-	admin(t, "test", "CREATE OR REPLACE TABLE cmd (a INT, b TEXT)", "INSERT INTO cmd VALUES (1, 'x'), (2, 'y'), (3, 'z')")
+	admin(t, "test", "DROP TABLE IF EXISTS cmd", "CREATE TABLE cmd (a INT, b TEXT)", "INSERT INTO cmd VALUES (1, 'x'), (2, 'y'), (3, 'z')")
 	c := w.raw(caps)
 	c.ok(command(comInitDB, "test"))
 	c.send(command(comFieldList, "cmd\x00"), []byte{comStatistics}, []byte{comProcessInfo}, []byte{comSetOption, 1, 0}, []byte{comSetOption, 0, 0})
 	c.send(command(comStmtPrepare, "SELECT a FROM cmd WHERE a < ?"))
 	handle := w.until(c, 7).prepares.last.handle
-	c.send(executeCursor(handle, integer(9)), fetch(handle, 2), fetch(handle, 2), command(comStmtReset, string(le32(handle))))
 	c.send(glue([]byte{comStmtLongData}, le32(handle), le16(0), []byte("2")), glue([]byte{comStmtLongData}, le32(handle), le16(0), []byte("0")),
 		glue([]byte{comStmtExecute}, le32(handle), []byte{0}, le32(1), []byte{0, 1}, le16(typeString)))
+	// The cursor comes last: MySQL 9.7 answers an execute without one, behind one, by half a result.
+	c.send(executeCursor(handle, integer(9)), fetch(handle, 2), fetch(handle, 2), command(comStmtReset, string(le32(handle))))
 	c.send(glue([]byte{comStmtClose}, le32(handle)), []byte{comResetConnection})
 	w.until(c, 16)
 	c.quit()
@@ -138,13 +139,13 @@ statement 4 command name="process_info" ""
 statement 5 command name="set_option" "1"
 statement 6 command name="set_option" "0"
 statement 7 prepare "SELECT a FROM cmd WHERE a < ?"
-statement 8 execute of=7 "" int="9"
-statement 9 command of=8 name="stmt_fetch" "" max=2
-statement 10 command of=8 name="stmt_fetch" "" max=2
-statement 11 command of=7 name="stmt_reset" ""
-statement 12 command of=7 name="stmt_send_long_data" param=0 "2"
-statement 13 command of=7 name="stmt_send_long_data" param=0 "0"
-statement 14 execute of=7 "" stmt_send_long_data="12"
+statement 8 command of=7 name="stmt_send_long_data" param=0 "2"
+statement 9 command of=7 name="stmt_send_long_data" param=0 "0"
+statement 10 execute of=7 "" stmt_send_long_data="8"
+statement 11 execute of=7 "" int="9"
+statement 12 command of=11 name="stmt_fetch" "" max=2
+statement 13 command of=11 name="stmt_fetch" "" max=2
+statement 14 command of=7 name="stmt_reset" ""
 statement 15 command of=7 name="stmt_close" ""
 statement 16 command name="reset_connection" ""
 `}, {recorder.TypeResult, `result of=1 n=0 tx="idle"
@@ -153,11 +154,11 @@ result of=3 n=0 bytes=B
 result of=4 n=0 rows=R bytes=B tx="idle"
 result of=5 n=0 tx="idle"
 result of=6 n=0 tx="idle"
-result of=8 n=0 tx="idle"
-result of=9 n=0 rows=2 bytes=12 tx="idle"
-result of=10 n=0 rows=1 bytes=6 tx="idle"
+result of=10 n=0 rows=3 bytes=18 tx="idle"
 result of=11 n=0 tx="idle"
-result of=14 n=0 rows=3 bytes=18 tx="idle"
+result of=12 n=0 rows=2 bytes=12 tx="idle"
+result of=13 n=0 rows=1 bytes=6 tx="idle"
+result of=14 n=0 tx="idle"
 result of=16 n=0 tx="idle"
 `}} {
 		events := w.sink(0).of(list.typ)
@@ -169,7 +170,9 @@ result of=16 n=0 tx="idle"
 		}
 		got := show(events)
 		got = strings.Replace(got, "of=3 n=0", "of=3 n=0 bytes=B", 1)
+		got = strings.Replace(got, `of=4 n=0 errno=1047 code="08S01" message="Unknown command"`, `of=4 n=0 tx="idle"`, 1) // MySQL has no such command
 		got = strings.Replace(got, "of=4 n=0", "of=4 n=0 rows=R bytes=B", 1)
+		got = strings.ReplaceAll(got, " warnings=1", "") // the error before
 		if got != list.want {
 			t.Errorf("recorded:\n%s\nwanted:\n%s", got, list.want)
 		}
@@ -210,7 +213,7 @@ func TestLocalInfile(t *testing.T) {
 	driver.RegisterReaderHandler("lines", func() io.Reader { return strings.NewReader(data) })
 	for _, allowed := range []bool{true, false} {
 		w := newWire(t, protocol.Level{LocalInfile: allowed})
-		admin(t, "test", "CREATE OR REPLACE TABLE bulk (a INT, b TEXT)", "SET GLOBAL local_infile = ON")
+		admin(t, "test", "DROP TABLE IF EXISTS bulk", "CREATE TABLE bulk (a INT, b TEXT)", "SET GLOBAL local_infile = ON")
 		c := w.connect("")
 		_, err := c.ExecContext(t.Context(), "LOAD DATA LOCAL INFILE 'Reader::lines' INTO TABLE bulk")
 		perform(t, c, "DO 1")
@@ -288,7 +291,7 @@ func onlyMariaDB(t *testing.T) {
 func TestBulk(t *testing.T) {
 	w := newWire(t, protocol.Level{})
 	onlyMariaDB(t)
-	admin(t, "test", "CREATE OR REPLACE TABLE many (a INT DEFAULT 5, b TEXT)")
+	admin(t, "test", "DROP TABLE IF EXISTS many", "CREATE TABLE many (a INT DEFAULT 5, b TEXT)")
 	for _, caps := range []capability{plainCaps | capBulk, eofCaps | capBulk} {
 		c := w.raw(caps)
 		c.send(command(comStmtPrepare, "INSERT INTO many VALUES (?, ?)"))
