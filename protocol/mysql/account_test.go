@@ -296,6 +296,9 @@ func TestCutInFlight(t *testing.T) {
 	if err != nil || o != cut.Outcomes[0] {
 		t.Errorf("the session learns %+v, %v", o, err)
 	}
+	if made := super(t, "", "SHOW CREATE USER "+user(a.Name(), "127.0.0.1")); !strings.Contains(made, "ACCOUNT LOCK") {
+		t.Errorf("the account is not locked: %s", made)
+	}
 	if n := super(t, "orders", "SELECT COUNT(*) FROM orders WHERE what LIKE 'late%'"); n != "0" {
 		t.Error("rows were committed after the end")
 	}
