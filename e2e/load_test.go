@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +18,8 @@ import (
 	"github.com/curfewdb/curfew/e2e/harness"
 )
 
-// alone is a Curfew and a MariaDB that nobody else uses.
-func alone(t *testing.T, settings ...string) *lifetime {
+// startMariaDB is one of a story's own.
+func startMariaDB(t *testing.T, settings ...string) *harness.MariaDB {
 	t.Helper()
 	my := must(harness.StartMariaDB(t.Context(), filepath.Join(t.TempDir(), "mariadb"), settings...))(t)
 	t.Cleanup(func() {
@@ -26,7 +27,13 @@ func alone(t *testing.T, settings ...string) *lifetime {
 			t.Error(err)
 		}
 	})
-	return newLifetime(t, onMariaDB(my), "")
+	return my
+}
+
+// alone is a Curfew and a MariaDB that nobody else uses.
+func alone(t *testing.T, settings ...string) *lifetime {
+	t.Helper()
+	return newLifetime(t, onMariaDB(startMariaDB(t, settings...)), "")
 }
 
 // Thirty-two clients at once, half of them with text and half with prepared statements: no error, and every
@@ -74,6 +81,12 @@ func TestLoadIsOnRecord(t *testing.T) {
 				rec.name, len(simple), len(prepared), executed, len(log["Query"]), len(log["Prepare"]), len(log["Execute"]))
 		}
 		total += len(simple) + len(prepared) + executed
+		delete(ran, rec.backend)
+	}
+	for backend, log := range ran { // Curfew's own, as the account, before its first session
+		if len(log["Query"]) != 1 || !strings.HasPrefix(log["Query"][0], "SET DEFAULT ROLE") || len(log["Prepare"])+len(log["Execute"]) > 0 {
+			t.Errorf("connection %s of the account is in no recording: %q", backend, log)
+		}
 	}
 	if len(recs) != clients || total < 50*clients {
 		t.Errorf("%d sessions with %d statements on record", len(recs), total)

@@ -59,33 +59,62 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// A database that is down when Curfew comes back gets its account taken over as soon as it is there
-// again, without anybody having connected.
-func TestADatabaseThatIsDownAtTheStart(t *testing.T) {
-	t.Parallel()
+// ownServer is a database that a story may stop and start.
+type ownServer struct {
+	on          *stage
+	stop, start func() error
+	secret      string // asks what the server keeps of an account's password
+}
+
+func ownPostgres(t *testing.T) ownServer {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	pg := must(harness.StartPostgres(t.Context(), filepath.Join(dir, "db")))(t)
-	t.Cleanup(func() { _ = pg.Close() })
-	st := newLifetime(t, onPostgres(pg), "")
+	t.Cleanup(func() { _ = pg.Close() }) // it may be closed already
+	return ownServer{onPostgres(pg), pg.Close, pg.Restart, "SELECT rolpassword FROM pg_authid WHERE rolname = "}
+}
+
+func ownMariaDB(t *testing.T) ownServer {
+	t.Helper()
+	my := startMariaDB(t)
+	return ownServer{onMariaDB(my), my.Kill, my.Restart, "SELECT authentication_string FROM mysql.user WHERE Host <> '' AND User = "}
+}
+
+// A database that is down when Curfew comes back gets its account taken over as soon as it is there
+// again, without anybody having connected.
+func TestADatabaseThatIsDownAtTheStart(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T) ownServer{"postgres": ownPostgres, "mysql": ownMariaDB} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			downAtTheStart(t, start(t))
+		})
+	}
+}
+
+func downAtTheStart(t *testing.T, own ownServer) {
+	t.Helper()
+	st := newLifetime(t, own.on, "")
 	_, _, c := st.connected(t, "writer", 10*time.Minute)
 	account := st.current(t, c)
 	if err := st.curfew.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	was := must(pg.Ask(t.Context(), "orders", "SELECT rolpassword FROM pg_authid WHERE rolname = $1", account))(t)
-	if err := pg.Close(); err != nil {
+	secret := own.secret + "'" + account + "'"
+	was := st.ask(t, st.target, secret)
+	if err := own.stop(); err != nil {
 		t.Fatal(err)
 	}
 	st.curfew.Targets = nil // it remembers them, and asks none of them before it starts
 	st.restart(t)
-	if err := pg.Restart(); err != nil {
+	if err := own.start(); err != nil {
 		t.Fatal(err)
 	}
 	st.eventually(t, 30*time.Second, func(ctx context.Context) error {
-		now, err := pg.Ask(ctx, "orders", "SELECT rolpassword FROM pg_authid WHERE rolname = $1", account)
+		now, err := st.server.Ask(ctx, st.target, secret)
 		if err == nil && (len(now) != 1 || now[0] == was[0]) {
 			err = fmt.Errorf("the account %s still has its old secret", account)
 		}
