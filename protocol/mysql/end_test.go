@@ -28,21 +28,51 @@ func over(err error) bool {
 }
 
 // TestLastWordsIdle: a client that waits for nothing reads why its session is over as the answer to what it
-// sends next: the packet has the sequence number 1, as that answer would have. go-sql-driver refuses
-// another, and so does the mariadb client.
+// sends next: the packet has the sequence number 1, as that answer would have.
 func TestLastWordsIdle(t *testing.T) {
 	w := newWire(t, protocol.Level{})
+	raw := w.raw(eofCaps)
+	raw.ok([]byte{comPing})
+	w.sink(0)
 	c := w.connect("")
 	perform(t, c, "DO 1")
 	w.end(errOver)
-	if r := w.result(); !errors.Is(r.err, errOver) {
-		t.Fatal(r.err)
+	for range 2 {
+		if r := w.result(); !errors.Is(r.err, errOver) {
+			t.Fatal(r.err)
+		}
+	}
+	if e, _ := parseErr(raw.packet(1), raw.caps); string(e.message) != overSentence {
+		t.Errorf("%d %s", e.code, e.message)
 	}
 	if _, err := c.ExecContext(t.Context(), "DO 2"); !over(err) {
 		t.Errorf("the driver says %v", err)
 	}
-	if got := show(w.sink(0).of(recorder.TypeStatement)); got != "statement 1 simple \"DO 1\"\n" {
+	if got := show(w.sink(1).of(recorder.TypeStatement)); got != "statement 1 simple \"DO 1\"\n" {
 		t.Error(got)
+	}
+}
+
+// TestRecordFails: what can't be recorded does not reach the server, and the client reads why.
+func TestRecordFails(t *testing.T) {
+	w := newWire(t, protocol.Level{})
+	admin(t, "test", "CREATE OR REPLACE TABLE unrecorded (a INT)")
+	c := w.connect("")
+	m := w.sink(0)
+	m.mu.Lock()
+	m.fail = errors.New("the disk is full")
+	m.mu.Unlock()
+	_, err := c.ExecContext(t.Context(), "INSERT INTO unrecorded VALUES (1)")
+	var said *driver.MySQLError
+	if !errors.As(err, &said) || said.Number != errnoNotRecorded.code || said.Message != sentenceRecord {
+		t.Errorf("the driver says %v", err)
+	}
+	var end *protocol.EndError
+	if r := w.result(); !errors.As(r.err, &end) || end.Code != recorder.EndRecord {
+		t.Errorf("the session ended with %v", r.err)
+	}
+	if got := super(t, "test", "SELECT COUNT(*) FROM unrecorded"); got != "0" {
+		t.Error("it ran")
 	}
 }
 

@@ -223,7 +223,9 @@ func (o *observer) unasked(body []byte, size int) error {
 	return nil
 }
 
-// next is the sequence number by which the client takes a packet of ours for what it waits for.
+// next is the sequence number by which the client takes a packet of ours for what it waits for. An idle
+// client waits for nothing: it finds the packet when it has sent its next command, and takes it for the
+// answer. So seen with the mariadb client and go-sql-driver, which both show what it says.
 func (o *observer) next() byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
