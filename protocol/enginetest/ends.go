@@ -191,7 +191,7 @@ func (s *suite) overAndDone(t *testing.T, g *grant, ss *session, st state, mark 
 			t.Errorf("how statement %d ended is not on record", id)
 		}
 	}
-	if st.name == "bulk" && len(ss.sink.of(recorder.TypeCopy)) != 1 {
+	if st.name == "bulk" && s.kit.Dialect.Partial && len(ss.sink.of(recorder.TypeCopy)) != 1 {
 		t.Error("what was loaded is not on record")
 	}
 }
@@ -268,6 +268,7 @@ func restart(t *testing.T, s *suite) {
 	st := own.states()
 	first, _, mark, answer := own.entered(t, g, st[0])
 	second, _, other, commit := own.entered(t, g, st[1])
+	own.admin.SetMaxIdleConns(0) // what is connected now will be dead
 	if err := own.server.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -70,11 +70,6 @@ func holds(events []recorder.Event, text string) bool {
 	return false
 }
 
-// inFlight is the id of the oldest statement that something was asked of and that has no result.
-func (m *memory) answered(id uint64) bool {
-	return slices.ContainsFunc(m.of(recorder.TypeResult), func(e recorder.Event) bool { return e.Of == id })
-}
-
 // statement gives the id of the last statement whose text or parameters hold text; with bind and execute
 // apart, that of the execute.
 func (m *memory) statement(text string) uint64 {
