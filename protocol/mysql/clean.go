@@ -78,10 +78,23 @@ func (a *account) cleanUp(ctx context.Context) error {
 	if err := a.unshare(ctx); err != nil {
 		return err
 	}
-	if err := a.quarantine(ctx, left); err != nil {
+	err = a.quarantine(ctx, left)
+	// An event may have begun again until it was disabled.
+	if err := errors.Join(err, a.stragglers(ctx)); err != nil {
 		return err
 	}
 	return a.drop(ctx, r.hosts)
+}
+
+// stragglers kills what has come under the account's name since it was emptied.
+func (a *account) stragglers(ctx context.Context) error {
+	if err := take(ctx, a.killing); err != nil {
+		return err
+	}
+	defer give(a.killing)
+	ends, err := a.drain(ctx, 0)
+	a.note(ends)
+	return err
 }
 
 // rollBack ends the prepared XA transactions that are this grant's: those that its recordings show, never
@@ -232,7 +245,7 @@ func (a *account) prove(ctx context.Context) error {
 	var text string
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		text = query(c.server.mariadb, "prove")
-		if err := c.QueryRowContext(ctx, text, a.spec.Name, a.role(), a.spec.Name).Scan(&users, &backends); err != nil {
+		if err := c.QueryRowContext(ctx, text, a.spec.Name, a.role(), a.spec.Name, a.role()).Scan(&users, &backends); err != nil {
 			return err
 		}
 		prepared, err = recovered(ctx, c)
@@ -247,7 +260,7 @@ func (a *account) prove(ctx context.Context) error {
 		return fmt.Errorf("not gone: %d users or roles, %d backends, %d prepared transactions are left", users, backends, len(prepared))
 	}
 	text = strings.Join(strings.Fields(text), " ")
-	for _, value := range []string{a.spec.Name, a.role(), a.spec.Name} {
+	for _, value := range []string{a.spec.Name, a.role(), a.spec.Name, a.role()} {
 		text = strings.Replace(text, "?", literal(value), 1)
 	}
 	a.mu.Lock()

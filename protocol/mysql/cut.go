@@ -49,6 +49,7 @@ type end struct {
 	idle     bool   // it was between two statements
 	reads    bool   // what it ran only reads
 	rolled   bool   // it was seen rolling back
+	event    bool   // it runs an event, or is logging in
 	stale    bool   // the list of transactions was an old one
 	quiet    bool   // nothing was committed meanwhile
 	link     session
@@ -325,12 +326,13 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 				return err
 			}
 			e.idle, e.reads, e.rolled = command == "Sleep", onlyReads(info), state == "ROLLING BACK"
+			e.event = command == "Connect"
 			if e.link = links[e.pid]; e.link != nil {
 				e.inFlight = e.link.inFlight()
 			}
 			ends = append(ends, e)
 			return nil
-		}, a.spec.Name, only, only)
+		}, a.spec.Name, a.role(), only, only)
 		if err != nil || len(ends) == 0 {
 			return err
 		}
@@ -347,13 +349,19 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 	return ends, n, err
 }
 
-// shoot sends the KILLs. MariaDB has one for all of a user's, which also finds who has just come.
+// shoot sends the KILLs. MariaDB has one for all of a user's, which also finds who has just come, and does not
+// find what runs events of the user's role.
 func (a *account) shoot(ctx context.Context, c *conn, only uint32, ends []end) error {
-	if c.server.mariadb && only == 0 {
-		_, err := c.ExecContext(ctx, "KILL HARD CONNECTION USER "+identifier(a.spec.Name))
-		return err
+	all := c.server.mariadb && only == 0
+	if all {
+		if _, err := c.ExecContext(ctx, "KILL HARD CONNECTION USER "+identifier(a.spec.Name)); err != nil {
+			return err
+		}
 	}
 	for _, e := range ends {
+		if all && !e.event {
+			continue
+		}
 		_, err := c.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", e.pid))
 		if err != nil && !is(err, 1094) { // it is gone already
 			return err

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -186,6 +187,8 @@ func (a *account) keep(ctx context.Context, r row, residue []protocol.Residue) e
 func (a *account) quarantine(ctx context.Context, own []object) error {
 	var stuck []error
 	done := 0
+	rank := map[string]int{"event": -1} // first: they run by themselves
+	slices.SortStableFunc(own, func(x, y object) int { return cmp.Compare(rank[x.kind], rank[y.kind]) })
 	for _, o := range own {
 		err := a.reown(ctx, o)
 		switch {

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -268,5 +269,33 @@ func TestCutDefiner(t *testing.T) {
 		if got := head + "|" + rest; ok != (want != "") || ok && got != want {
 			t.Errorf("%s:\n%s %v", text, got, ok)
 		}
+	}
+}
+
+// An event that the account left ends with it: what it is doing at the cut, and what has begun since.
+func TestEventsEnd(t *testing.T) {
+	e := newEngine(t, nil)
+	a := provision(t, e, newSpec(0))
+	c := direct(t, a, "orders")
+	admin(t, "orders", "DROP TABLE IF EXISTS ticks", "CREATE TABLE ticks (what VARCHAR(20))")
+	t.Cleanup(func() { admin(t, "orders", "DROP EVENT IF EXISTS ticking", "DROP TABLE ticks") })
+	do(t, c, "CREATE"+planter()+" EVENT ticking ON SCHEDULE EVERY 1 SECOND DO BEGIN "+
+		"INSERT INTO orders.ticks VALUES ('begun'); DO SLEEP(60); INSERT INTO orders.ticks VALUES ('outlived'); END")
+	const running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'DO SLEEP(60)' AND id NOT IN (%s)"
+	eventually(t, "it runs", func() bool { return super(t, "", fmt.Sprintf(running, "0")) != "0" })
+	old := super(t, "", "SELECT GROUP_CONCAT(id) FROM information_schema.processlist WHERE info = 'DO SLEEP(60)'")
+	cut, err := a.Cut(t.Context())
+	if err != nil || len(cut.Outcomes) < 2 {
+		t.Errorf("the cut has not seen the event: %+v %v", cut, err)
+	}
+	if n := super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ("+old+")"); n != "0" {
+		t.Errorf("%s that ran at the cut still run", n)
+	}
+	eventually(t, "it has begun again", func() bool { return super(t, "", fmt.Sprintf(running, old)) != "0" })
+	if _, err := a.Clean(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := super(t, "", fmt.Sprintf(running, "0")); n != "0" {
+		t.Errorf("%s still run when the account is gone", n)
 	}
 }

@@ -1,2 +1,2 @@
 SELECT (SELECT COUNT(*) FROM mysql.user WHERE User IN (?, ?)) AS users,
-       (SELECT COUNT(*) FROM performance_schema.processlist WHERE user = ?) AS backends
+       (SELECT COUNT(*) FROM information_schema.processlist WHERE user IN (?, ?)) AS backends

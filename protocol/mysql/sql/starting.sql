@@ -1,2 +1,2 @@
 -- Connections that have not proved themselves yet.
-SELECT id, COALESCE(host, '') FROM performance_schema.processlist WHERE user = ?
+SELECT id, COALESCE(host, '') FROM information_schema.processlist WHERE user = ?
