@@ -30,7 +30,7 @@ func mysqlDeeds() map[string]deed {
 		exec1(t, c, "USE other")
 		return func(t *testing.T) error {
 			err := ends(t, goExec(t.Context(), c, "INSERT INTO orders (item) VALUES ('"+word+"')"))
-			if n := s.ask(t, "other", s.committs(word))[0]; n != "0" {
+			if n := s.ask(t, "other", s.commits(word))[0]; n != "0" {
 				t.Errorf("%s rows were committed in the other database", n)
 			}
 			return err

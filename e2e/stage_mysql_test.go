@@ -24,7 +24,7 @@ func onMariaDB(my *harness.MariaDB) *stage {
 		slowly: func(word string) string {
 			return fmt.Sprintf("INSERT INTO orders (item) SELECT CONCAT('%s', SLEEP(0.1)) FROM seq_1_to_40", word)
 		},
-		committs: func(word string) string { return "SELECT COUNT(*) FROM orders WHERE item LIKE '" + word + "%'" },
+		commits: func(word string) string { return "SELECT COUNT(*) FROM orders WHERE item LIKE '" + word + "%'" },
 		running: func(word string) string {
 			return "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE '%" + word + `%' AND USER LIKE 'curfew\_%'`
 		},

@@ -25,7 +25,7 @@ func onPostgres(pg *harness.Postgres) *stage {
 		slowly: func(word string) string {
 			return fmt.Sprintf("INSERT INTO orders (item) SELECT '%s' || coalesce(pg_sleep(0.1)::text, '') FROM generate_series(1, 40)", word)
 		},
-		committs: func(word string) string { return "SELECT count(*) FROM orders WHERE item LIKE '" + word + "%'" },
+		commits: func(word string) string { return "SELECT count(*) FROM orders WHERE item LIKE '" + word + "%'" },
 		running: func(word string) string {
 			return "SELECT pid FROM pg_stat_activity WHERE query LIKE '%" + word + `%' AND usename LIKE 'curfew\_%'`
 		},

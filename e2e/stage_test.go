@@ -23,7 +23,7 @@ type stage struct {
 
 	account  string                                          // asks which account a session runs under
 	slowly   func(word string) string                        // inserts a row every tenth of a second for 4 s, and writes early on
-	committs func(word string) string                        // asks how many orders carry the word
+	commits  func(word string) string                        // asks how many orders carry the word
 	running  func(word string) string                        // asks for connections of accounts that run a statement with the word
 	open     func(grant string) string                       // asks for the connections of a grant's account
 	prepared func(context.Context) ([]string, error)         // the ids of transactions that are prepared, as text
@@ -62,7 +62,7 @@ func (s *stage) ask(t testing.TB, database, sql string, args ...any) []string {
 // committed counts the orders that carry the word: what anybody in the database can see of it.
 func (s *stage) committed(t testing.TB, word string) string {
 	t.Helper()
-	return s.ask(t, s.target, s.committs(word))[0]
+	return s.ask(t, s.target, s.commits(word))[0]
 }
 
 // underway waits until a connection of an account runs a statement with the word in it.

@@ -18,7 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// BrokerPassword is the broker's on every PostgreSQL of a harness: it is gone with its directory.
+// BrokerPassword is the broker's on every server of a harness: it is gone with its directory.
 const BrokerPassword = "broker-of-a-temporary-server"
 
 // Postgres is one server in a temporary directory.
