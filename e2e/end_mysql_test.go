@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -110,6 +111,29 @@ func TestXAIsRefusedUnlessTheLevelAllowsIt(t *testing.T) {
 	s.receipt(t, g.ID, "released")
 	if !slices.ContainsFunc(s.recorded(t, g.ID), func(line string) bool { return strings.Contains(line, `"type":"blocked"`) }) {
 		t.Error("the refusal is not on record")
+	}
+}
+
+// The server asks a client for a file only under a level that says so; else it is not even told that the
+// client would give it one.
+func TestFilesStayWithTheClientUnlessTheLevelAllowsIt(t *testing.T) {
+	t.Parallel()
+	s, w := shop, word(t)
+	_, _, c := s.connected(t, "writer", time.Minute)
+	asked := false
+	mysql.RegisterReaderHandler(w, func() io.Reader {
+		asked = true
+		return strings.NewReader(w + "\n")
+	})
+	t.Cleanup(func() { mysql.DeregisterReaderHandler(w) })
+	err := c.run(t.Context(), "LOAD DATA LOCAL INFILE 'Reader::"+w+"' INTO TABLE orders (item)")
+	var my *mysql.MySQLError
+	if !errors.As(err, &my) || asked {
+		t.Errorf("got %v, the file was asked for: %v", err, asked)
+	}
+	exec1(t, c, "SELECT 1") // the session goes on
+	if n := s.committed(t, w); n != "0" {
+		t.Errorf("%s rows of the file arrived", n)
 	}
 }
 
