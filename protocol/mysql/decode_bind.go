@@ -35,6 +35,8 @@ const (
 
 	// limitParams is how many parameters a server takes.
 	limitParams = 1<<16 - 1
+	// limitNames is how many bytes the names of a statement's attributes may have.
+	limitNames = 64 << 10
 )
 
 // beginExecute is behind the head of an execute.
@@ -190,7 +192,7 @@ func (o *observer) listType(p []byte) (int, error) {
 	if l.named {
 		size, head, ok := lenencInt(p[n:])
 		switch {
-		case !ok && len(p) >= n+9, ok && size > uint64(o.whole/4):
+		case !ok && len(p) >= n+9, ok && size > uint64(min(o.whole/4, limitNames-len(l.names))):
 			return 0, errFormat
 		case !ok, size > uint64(len(p)-n-head):
 			return -1, nil
@@ -276,7 +278,10 @@ func (o *observer) paramName() []byte {
 // value decodes the value at the beginning of p, or begins with one that is too long to be there whole.
 func (o *observer) value(p []byte, t uint16) (int, error) {
 	m := &o.out.msg
-	if unsure(t) {
+	switch {
+	case unsure(t) && m.command == comQuery: // the text behind it has to begin where the server finds it
+		return 0, errFormat
+	case unsure(t):
 		m.stage = stageRaw
 		return 0, nil
 	}
@@ -284,14 +289,14 @@ func (o *observer) value(p []byte, t uint16) (int, error) {
 		if len(p) > 0 && timeType(t) {
 			n = 1 + int(p[0])
 		}
-		if len(p) < max(1, n) && n > 0 {
+		if len(p) < n {
 			return -1, nil
 		}
 		value, ok := o.fixedValue(t, p[:n])
 		if !ok {
 			return 0, errFormat
 		}
-		o.param(recorder.Param{Type: typeName(t), Value: value, Null: value == nil})
+		o.param(recorder.Param{Type: typeName(t), Value: value})
 		return n, nil
 	}
 	size, head, ok := lenencInt(p)

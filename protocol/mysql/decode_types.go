@@ -122,8 +122,6 @@ func stringTypeName(t byte) string {
 // fixedSize is how many bytes a value takes that has no length before it, or, of a time, one of its own.
 func fixedSize(t uint16) (n int, fixed bool) {
 	switch byte(t) {
-	case typeNull:
-		return 0, true
 	case typeTiny:
 		return 1, true
 	case typeShort:
@@ -136,14 +134,16 @@ func fixedSize(t uint16) (n int, fixed bool) {
 	return 1, timeType(t)
 }
 
-// unsure says whether servers differ in how many bytes they take for a value: a MariaDB takes none where a
-// MySQL takes a string. Clients that know their server send no such types.
+// unsure says whether it is not certain how many bytes every server takes for a value. Servers differ in
+// some types, and an unknown bit above a type makes another type of it. Clients that know their server send
+// none of these.
 func unsure(t uint16) bool {
-	switch byte(t) {
-	case typeInt24, typeYear, typeBit, typeGeometry:
-		return true
+	switch t &^ flagUnsigned {
+	case typeDecimal, typeTiny, typeShort, typeLong, typeFloat, typeDouble, typeLongLong, typeTimestamp, typeDate, typeTime, typeDatetime,
+		typeVarchar, typeVector, typeJSON, typeNewDecimal, typeEnum, typeSet, typeTinyBlob, typeMediumBlob, typeLongBlob, typeBlob, typeVarString, typeString:
+		return false
 	}
-	return false
+	return true
 }
 
 func timeType(t uint16) bool {

@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// fixedValue writes a value of a type that fixedSize knows as the server would; nil is NULL.
+// fixedValue writes a value of a type that fixedSize knows as the server would.
 func (o *observer) fixedValue(t uint16, b []byte) (text []byte, ok bool) {
 	from := len(o.out.text)
 	out, ok := appendValue(o.out.text, t, b)
-	if !ok || byte(t) == typeNull {
-		return nil, ok
+	if !ok {
+		return nil, false
 	}
 	o.out.text = out
 	return out[from:len(out):len(out)], true
@@ -24,8 +24,6 @@ func appendValue(dst []byte, t uint16, b []byte) (text []byte, ok bool) {
 	var u uint64
 	var i int64
 	switch byte(t) {
-	case typeNull:
-		return dst, true
 	case typeFloat:
 		return appendFloat(dst, float64(math.Float32frombits(le.Uint32(b))), 32), true
 	case typeDouble:
