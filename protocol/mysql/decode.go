@@ -339,6 +339,7 @@ func (o *observer) word(s string) []byte {
 // the first is, the text's length if there is none.
 func (o *observer) read(text []byte, last bool) (int, error) {
 	m, l := &o.out.msg, &o.out.lex
+	whole := !m.texted
 	if !m.texted {
 		m.texted = true
 		o.configure(l)
@@ -354,6 +355,12 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 	}
 	at := l.scan(text, last)
 	if at >= 0 {
+		// One zero alone, at the end, is a blank to the servers: what stands before it would run.
+		if len(text)-at < 2 && !whole {
+			return 0, violation(errAtEnd)
+		} else if len(text)-at < 2 {
+			at = 0
+		}
 		m.reading, m.blocked, m.why = false, true, refusal{errnoForbidden, sentenceOf(l.found)}
 		o.block()
 		return at, nil
@@ -364,11 +371,16 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 	return len(text), nil
 }
 
+// errAtEnd ends a session that has all but the end of such a statement forwarded: without it, it can't run.
+var errAtEnd = errors.New("a statement of many parts that must not pass, as its last byte shows")
+
 // configure tells the lexer what is known of how the server reads.
 func (o *observer) configure(l *lexer) {
 	l.dynamic, l.dollars, l.allowed = o.mariadb, !o.mariadb, o.level.PreparedTransactions
 	l.escapes, l.ansi = maybe, maybe
-	if o.queue.n > 0 { // a command that has not been answered may change it
+	// A command that has not been answered may change it. And what the server tells is right only as long as it
+	// tells the same: a routine that sets its own sql_mode leaves it with that, when it is back.
+	if o.queue.n > 0 || o.unsettled {
 		return
 	}
 	l.escapes = yes

@@ -232,6 +232,9 @@ func (l *lexer) move(r reading, c byte) {
 			l.add(r, c)
 			return
 		}
+		if c >= 0x80 {
+			l.goOn(r, c)
+		}
 		l.endWord(&r, c)
 		l.code(r, c)
 	case inSingle, inDouble, singleEnd, doubleEnd, singleSlash, doubleSlash:
@@ -261,6 +264,9 @@ func (l *lexer) code(r reading, c byte) {
 	r.place = inCode
 	switch {
 	case space(c):
+		if c >= 0x80 {
+			l.goOn(r, c)
+		}
 	case c == '\'' || c == '"':
 		l.openQuote(&r, c)
 	case c == '`':
@@ -290,6 +296,15 @@ func (l *lexer) code(r reading, c byte) {
 		l.token(&r)
 	}
 	l.add(r, c)
+}
+
+// goOn takes a byte beyond ASCII for one of a name's, where one of those stands in the way of what is looked for.
+func (l *lexer) goOn(r reading, c byte) {
+	if r.step == sawPrepare {
+		r.empty()
+		r.place, r.n = inWord, unlikeOthers
+		l.add(r, c)
+	}
 }
 
 // beginWord reads the first byte of a word.
@@ -432,9 +447,16 @@ func (l *lexer) second(r reading, c byte) {
 		if r.place = inLine; c == '\n' {
 			r.place = inCode
 		}
+	case was == afterDashes && c == '-': // the first of the three stands alone
+		l.token(&r)
+		r.place = afterDashes
 	case was == afterSlash && c == '*':
 		r.place = afterOpen
-	case was == afterStar && c == '/': // the end of a comment that is code
+	case was == afterStar && c == '/': // the end of a comment that is code, or there is none to end
+		slash := r
+		l.token(&slash)
+		slash.place = afterSlash
+		l.add(slash, c)
 	case was == afterOpen || was == afterOpenM:
 		l.open(r, was, c)
 		return

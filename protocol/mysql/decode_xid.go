@@ -151,9 +151,6 @@ func (x *xidReader) endHex() bool {
 // finish takes the xid in its one form: what can stand behind XA ROLLBACK.
 func (x *xidReader) finish() {
 	x.on = false
-	if len(x.part[0]) == 0 {
-		return // the server refuses it
-	}
 	form := uint64(1)
 	if x.parts == 3 {
 		form = x.form

@@ -55,6 +55,8 @@ type observer struct {
 	bye      bool   // the client said goodbye
 	file     file
 	gids     []string
+	// unsettled: the server's flags about sql_mode are not what they were at login.
+	unsettled bool
 
 	out outbound // Outbound's own, but for out.meter and out.seq
 	in  inbound  // Inbound's own

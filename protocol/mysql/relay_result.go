@@ -50,8 +50,13 @@ func (o *observer) answer(head *entry, body []byte, pos, whole, size int) error 
 	if first != packetEOF || size >= 9 {
 		return fromServer(errAnswer)
 	}
-	if status := eofStatus(body); o.in.phase == phaseColumnsEnd && status&statusCursorExists != 0 {
-		return o.endOfRows(head, body)
+	if o.in.phase == phaseColumnsEnd {
+		status := eofStatus(body)
+		if status&statusCursorExists != 0 {
+			return o.endOfRows(head, body)
+		}
+		// That a result follows OUT parameters MySQL says here alone, not behind the row.
+		o.in.outs = status&statusOutParams != 0 && status&statusMoreResults != 0
 	}
 	o.endOfColumns(head)
 	return nil
@@ -177,7 +182,7 @@ func (o *observer) success(head *entry, body []byte, pos, whole int) error {
 		return fromServer(errAnswer)
 	}
 	if head.ping {
-		o.status = ok.status
+		o.told(ok.status)
 		o.refused(head, pos, whole, txOf(ok.status))
 		o.pop()
 		return nil
@@ -209,18 +214,26 @@ func (o *observer) endOfRows(head *entry, body []byte) error {
 
 // endOfResult ends a result, and the command with it unless there are more.
 func (o *observer) endOfResult(head *entry, ok okPacket, rows uint64) error {
-	o.status = ok.status
+	o.told(ok.status)
 	o.in.rows = rows
 	o.result(head, ok, txOf(ok.status))
-	if ok.status&statusMoreResults == 0 {
+	if ok.status&statusMoreResults == 0 && !o.in.outs {
 		o.pop()
 		return nil
 	}
+	o.in.outs = false
 	if !hasResults(head.command) {
 		return fromServer(errAnswer)
 	}
 	o.in.phase = phaseFirst
 	return nil
+}
+
+// told takes the server's status.
+func (o *observer) told(status uint16) {
+	const mode = statusNoBackslashEscapes | statusAnsiQuotes
+	o.unsettled = o.unsettled || (status^o.status)&mode != 0
+	o.status = status
 }
 
 func txOf(status uint16) recorder.Tx {
@@ -252,7 +265,7 @@ func (o *observer) firstRow(head *entry) time.Duration {
 // pop is behind the last packet of an answer.
 func (o *observer) pop() {
 	o.queue.pop()
-	o.in.begun, o.in.phase, o.in.n = false, phaseFirst, 0
+	o.in.begun, o.in.outs, o.in.phase, o.in.n = false, false, phaseFirst, 0
 	o.file.on = false
 }
 

@@ -1,0 +1,141 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/recorder"
+)
+
+// toTheEnd runs a text, reads all of its results and gives the first error.
+func (c *rawClient) toTheEnd(text string) *errPacket {
+	c.t.Helper()
+	c.send(command(comQuery, text))
+	seq := byte(1)
+	rows := 0 // of a result's two ends, those that were seen
+	for {
+		p := c.packet(seq)
+		seq++
+		switch {
+		case p[0] == packetErr:
+			e, _ := parseErr(p, c.caps)
+			return &e
+		case p[0] == packetEOF || p[0] == packetOK && rows == 0:
+			rows = 0
+			if ok, _ := parseOK(p, c.caps); ok.status&statusMoreResults == 0 {
+				return nil
+			}
+		default:
+			rows++
+		}
+	}
+}
+
+// inHex writes a text as a literal of bytes.
+func inHex(text string) string { return fmt.Sprintf("0x%x", text) }
+
+// XA does not pass a level that has none by what the server reads otherwise than it looks.
+func TestXAInDisguise(t *testing.T) {
+	need(t)
+	admin(t, "test", "DROP PROCEDURE IF EXISTS bare", "CREATE PROCEDURE bare() SET sql_mode = 'NO_BACKSLASH_ESCAPES'")
+	t.Cleanup(func() { admin(t, "test", "DROP PROCEDURE bare") })
+	for name, test := range map[string]struct {
+		before, text string
+		mariadb      bool
+	}{
+		"a comment behind a minus":   {text: "SELECT 1--- '\n5; XA START 'hidden' -- '"},
+		"a comment behind a star":    {text: "SELECT 2*/*'*/3; XA START 'hidden' -- '"},
+		"a routine's sql_mode":       {before: "CALL bare()", text: "SELECT 'a\\' , ' ; XA START 'hidden' -- '"},
+		"a name beyond ASCII":        {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE é FROM @v; EXECUTE é", mariadb: true},
+		"a name with such a middle":  {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE aéb FROM @v; EXECUTE aéb", mariadb: true},
+		"a name that ends in such":   {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE é1é FROM @v; EXECUTE é1é", mariadb: true},
+		"a name in quotes with such": {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE `é` FROM @v; EXECUTE é", mariadb: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.mariadb {
+				onMariaDB(t)
+			}
+			w := newWire(t, protocol.Level{})
+			c := w.raw(eofCaps)
+			if test.before != "" {
+				if e := c.toTheEnd(test.before); e != nil {
+					t.Fatalf("%d %s", e.code, e.message)
+				}
+			}
+			if e := c.toTheEnd(test.text); e == nil || e.code != errnoForbidden.code {
+				t.Errorf("it passes: %+v", e)
+			}
+			if n := len(w.sink(0).of(recorder.TypeBlocked)); n != 1 {
+				t.Errorf("%d are blocked on record", n)
+			}
+			c.quit()
+			w.bye()
+		})
+	}
+}
+
+// prepareXA prepares a transaction with an xid written in a way; preparing, it may be written in another.
+func prepareXA(c *rawClient, xid, preparing string) *errPacket {
+	for _, text := range []string{"XA START " + xid, "INSERT INTO xad VALUES (1)", "XA END " + xid, "XA PREPARE " + preparing} {
+		if e := c.toTheEnd(text); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// preparedNow is what the server has prepared.
+func preparedNow(t *testing.T, e *Engine) (list []string) {
+	t.Helper()
+	err := e.here(t.Context(), func(ctx context.Context, c *conn) (err error) {
+		list, err = recovered(ctx, c)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// What a session prepares is on record by the xid that it has: an empty one, and one that only looks like what
+// must not pass without its last digit.
+func TestXidOnRecord(t *testing.T) {
+	need(t)
+	admin(t, "test", "DROP TABLE IF EXISTS xad", "CREATE TABLE xad (a INT) ENGINE = InnoDB")
+	for _, test := range []struct{ xid, preparing string }{
+		{"'A','B',429496729", "'A','B',4294967295"},
+		{"'A','B',429496729", "'A','B'," + strings.Repeat(" ", 3*defaultWhole) + "4294967295"},
+		{"''", "''"},
+	} {
+		w := newWire(t, protocol.Level{PreparedTransactions: true})
+		before := preparedNow(t, w.account.engine)
+		c := w.raw(eofCaps)
+		e := prepareXA(c, test.xid, test.preparing)
+		if e != nil && e.code != errnoForbidden.code && e.code != errnoMalformed.code && e.code != 1398 { // XAER_INVAL: a MariaDB's word for ''
+			t.Errorf("%s: %d %s", test.xid, e.code, e.message)
+		}
+		known := w.account.gids()
+		for _, xid := range preparedNow(t, w.account.engine) {
+			if !slices.Contains(before, xid) && !slices.Contains(known, xid) {
+				t.Errorf("%s is prepared, and on record are %s", xid, known)
+				admin(t, "", "XA ROLLBACK "+xid)
+			}
+		}
+		c.conn.Close()
+		var ended *protocol.EndError
+		if r := w.result(); !errors.As(r.err, &ended) {
+			t.Error(r.err)
+		}
+		if _, err := w.account.Cut(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := w.account.rollBack(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
