@@ -39,9 +39,10 @@ type inbound struct {
 	kept   bool   // swap holds something
 
 	phase    phase
-	left     int // definitions that are to come
-	columns  int // prepare: of columns, behind those of parameters
-	n        int // results of the command so far
+	left     int  // definitions that are to come
+	columns  int  // prepare: of columns, behind those of parameters
+	n        int  // results of the command so far
+	outs     bool // the result is a procedure's OUT parameters, and there are more
 	rows     uint64
 	bytes    uint64
 	firstRow int64
