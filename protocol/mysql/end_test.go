@@ -56,7 +56,7 @@ func TestLastWordsIdle(t *testing.T) {
 // TestRecordFails: what can't be recorded does not reach the server, and the client reads why.
 func TestRecordFails(t *testing.T) {
 	w := newWire(t, protocol.Level{})
-	admin(t, "test", "CREATE OR REPLACE TABLE unrecorded (a INT)")
+	admin(t, "test", "DROP TABLE IF EXISTS unrecorded", "CREATE TABLE unrecorded (a INT)")
 	c := w.connect("")
 	m := w.sink(0)
 	m.mu.Lock()
