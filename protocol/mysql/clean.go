@@ -110,7 +110,7 @@ func (a *account) rollBack(ctx context.Context) (others []string, err error) {
 	}
 	ours := a.gids()
 	for _, xid := range there {
-		if !slices.Contains(ours, xid) {
+		if !onRecord(ours, xid) {
 			if a.appeared(xid) {
 				others = append(others, xid)
 			}
@@ -131,6 +131,11 @@ func (a *account) rollBack(ctx context.Context) (others []string, err error) {
 		}
 	}
 	return others, nil
+}
+
+// onRecord says whether a prepared transaction is one of those that the recordings show.
+func onRecord(xids []string, xid string) bool {
+	return slices.ContainsFunc(spellings(xid), func(s string) bool { return slices.Contains(xids, s) })
 }
 
 // appeared says whether a prepared transaction was not there yet when the account was made.
@@ -255,7 +260,7 @@ func (a *account) prove(ctx context.Context) error {
 		return fmt.Errorf("prove: %w", err)
 	}
 	ours := a.gids()
-	prepared = slices.DeleteFunc(prepared, func(xid string) bool { return !slices.Contains(ours, xid) })
+	prepared = slices.DeleteFunc(prepared, func(xid string) bool { return !onRecord(ours, xid) })
 	if users+backends+len(prepared) != 0 {
 		return fmt.Errorf("not gone: %d users or roles, %d backends, %d prepared transactions are left", users, backends, len(prepared))
 	}

@@ -2,14 +2,20 @@ package mysql
 
 import (
 	"encoding/hex"
+	"regexp"
 	"strconv"
+	"strings"
 )
 
 // limitXidPart is how long either part of an xid may be: MAXGTRIDSIZE, MAXBQUALSIZE.
 const limitXidPart = 64
 
+// notEverywhere are the characters that servers lose when they take a literal into the connection's character
+// set, which may be any: swe7 has others in their places.
+const notEverywhere = "@[\\]^`{|}~"
+
 // xidReader reads the xid of an XA PREPARE as far as it is written plainly: 'text' in printable ASCII
-// without escapes, X'hex' or 0xhex, and a format id in digits. It gives up at anything else.
+// without escapes, X'hex' or 0xhex, and a format id in digits or 0xhex. It gives up at anything else.
 type xidReader struct {
 	on    bool
 	place xidPlace
@@ -64,7 +70,7 @@ func (x *xidReader) next(c byte) bool {
 		switch {
 		case c == '\'':
 			return x.end(x.buf[:x.n])
-		case c < ' ' || c > '~' || c == '\\':
+		case c < ' ' || c > '~' || strings.IndexByte(notEverywhere, c) >= 0:
 			return false
 		}
 		return x.collect(c)
@@ -85,14 +91,22 @@ func (x *xidReader) next(c byte) bool {
 		x.place = xidHex
 		return c == '\''
 	case xidFormat:
-		if c >= '0' && c <= '9' {
+		if inHex := x.n > 1 && x.buf[1] == 'x'; c >= '0' && c <= '9' || inHex && isHex(c) || c == 'x' && x.n == 1 && x.buf[0] == '0' {
 			return x.collect(c)
 		}
-		form, err := strconv.ParseUint(string(x.buf[:x.n]), 10, 31)
+		form, err := parseFormat(string(x.buf[:x.n]))
 		x.form, x.place = form, xidEnd
 		return err == nil && x.next(c)
 	}
 	return x.between(c)
+}
+
+// parseFormat reads a format id, in digits or, as JDBC drivers write it, in hex.
+func parseFormat(text string) (uint64, error) {
+	if digits, ok := strings.CutPrefix(text, "0x"); ok {
+		return strconv.ParseUint(digits, 16, 31)
+	}
+	return strconv.ParseUint(text, 10, 31)
 }
 
 // between reads what stands between the parts.
@@ -170,3 +184,51 @@ func (x *xidReader) take() [][]byte {
 func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f'
 }
+
+// spellings gives the ways in which the xid of a prepared transaction can stand on record: as it is, and, for each
+// part, as the text of which the server makes that when the connection's character set is a wide one, or is the
+// one that a MariaDB has for names of files.
+func spellings(xid string) []string {
+	part := strings.Split(xid, "'") // X'…',X'…',n
+	if len(part) != 5 {
+		return []string{xid}
+	}
+	var list []string
+	for _, global := range narrowed(part[1]) {
+		for _, branch := range narrowed(part[3]) {
+			list = append(list, strings.Join([]string{part[0], global, part[2], branch, part[4]}, "'"))
+		}
+	}
+	return list
+}
+
+// narrowed gives what a part, in hex, may have been written as, itself the first.
+func narrowed(part string) []string {
+	list := []string{part}
+	b, err := hex.DecodeString(part)
+	if err != nil {
+		return list
+	}
+	for _, wide := range []struct{ size, at int }{{2, 1}, {2, 0}, {4, 3}} { // UTF-16 of either order, and UTF-32
+		var text []byte
+		for i := 0; i+wide.size <= len(b); i += wide.size {
+			text = append(text, b[i+wide.at])
+			b[i+wide.at] = 0
+		}
+		if len(text) > 0 && len(b)%wide.size == 0 && len(strings.Trim(string(b), "\x00")) == 0 {
+			list = append(list, hex.EncodeToString(text))
+		}
+		b, _ = hex.DecodeString(part) // it was one before
+	}
+	text := fileName.ReplaceAllStringFunc(string(b), func(at string) string {
+		c, _ := hex.DecodeString(at[3:]) // two digits, as the pattern says
+		return string(c)
+	})
+	if text != string(b) {
+		list = append(list, hex.EncodeToString([]byte(text)))
+	}
+	return list
+}
+
+// fileName is a character of ASCII that a file's name has not.
+var fileName = regexp.MustCompile("@00[2-7][0-9a-f]")

@@ -107,22 +107,37 @@ func preparedNow(t *testing.T, e *Engine) (list []string) {
 func TestXidOnRecord(t *testing.T) {
 	need(t)
 	admin(t, "test", "DROP TABLE IF EXISTS xad", "CREATE TABLE xad (a INT) ENGINE = InnoDB")
-	for _, test := range []struct{ xid, preparing string }{
-		{"'A','B',429496729", "'A','B',4294967295"},
-		{"'A','B',429496729", "'A','B'," + strings.Repeat(" ", 3*defaultWhole) + "4294967295"},
-		{"''", "''"},
-	} {
+	type test struct{ set, xid, preparing string }
+	tests := []test{
+		{"", "'A','B',429496729", "'A','B',4294967295"},
+		{"", "'A','B',429496729", "'A','B'," + strings.Repeat(" ", 3*defaultWhole) + "4294967295"},
+		{"", "''", "''"},
+		{"", "0x41,0x42,0x1f", "0x41,0x42,0x1f"}, // as JDBC drivers write it
+		{"SET character_set_connection = swe7", "'a[b'", "'a[b'"},
+	}
+	for _, charset := range []string{"ucs2", "utf16", "utf16le", "utf32", "filename"} {
+		if charset != "filename" || testServer.IsMariaDB() {
+			tests = append(tests, test{"SET character_set_connection = " + charset, "'g-1','b'", "'g-1','b',1"},
+				test{"SET character_set_connection = " + charset, "'g-1',X'0062'", "'g-1',X'0062'"})
+		}
+	}
+	for _, test := range tests {
 		w := newWire(t, protocol.Level{PreparedTransactions: true})
 		before := preparedNow(t, w.account.engine)
 		c := w.raw(eofCaps)
+		if test.set != "" {
+			if e := c.toTheEnd(test.set); e != nil {
+				t.Fatalf("%s: %s", test.set, e.message)
+			}
+		}
 		e := prepareXA(c, test.xid, test.preparing)
 		if e != nil && e.code != errnoForbidden.code && e.code != errnoMalformed.code && e.code != 1398 { // XAER_INVAL: a MariaDB's word for ''
 			t.Errorf("%s: %d %s", test.xid, e.code, e.message)
 		}
 		known := w.account.gids()
 		for _, xid := range preparedNow(t, w.account.engine) {
-			if !slices.Contains(before, xid) && !slices.Contains(known, xid) {
-				t.Errorf("%s is prepared, and on record are %s", xid, known)
+			if !slices.Contains(before, xid) && !onRecord(known, xid) {
+				t.Errorf("%s%s is prepared, and on record are %s", test.set, xid, known)
 				admin(t, "", "XA ROLLBACK "+xid)
 			}
 		}
@@ -136,6 +151,26 @@ func TestXidOnRecord(t *testing.T) {
 		}
 		if _, err := w.account.rollBack(t.Context()); err != nil {
 			t.Error(err)
+		}
+		if now := preparedNow(t, w.account.engine); !slices.Equal(now, before) {
+			t.Errorf("%s%s: %s is left", test.set, test.xid, now)
+		}
+	}
+}
+
+// What is the server's xid as it was written, and what could be another's is taken for nobody's.
+func TestSpellings(t *testing.T) {
+	for xid, want := range map[string]string{
+		"X'61',X'',1":               "X'61',X'',1",
+		"X'0061',X'',1":             "X'0061',X'',1 X'61',X'',1",
+		"X'61006200',X'0063',7":     "X'61006200',X'0063',7 X'61006200',X'63',7 X'6162',X'0063',7 X'6162',X'63',7",
+		"X'00000061',X'',1":         "X'00000061',X'',1 X'0061',X'',1 X'61',X'',1",
+		"X'61403030326462',X'',1":   "X'61403030326462',X'',1 X'612d62',X'',1",
+		"X'006161',X'',1":           "X'006161',X'',1",
+		"X'6162',X'" + "zz" + "',1": "X'6162',X'zz',1",
+	} {
+		if got := strings.Join(spellings(xid), " "); got != want {
+			t.Errorf("%s: %s, wanted %s", xid, got, want)
 		}
 	}
 }
