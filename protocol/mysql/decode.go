@@ -149,7 +149,11 @@ func (o *observer) feed(rest []byte) (int, error) {
 		if was || m.ping {
 			from = 0
 		}
-		o.blank(window[min(len(window), max(0, from-carried)):used], first && m.ping)
+		at := min(len(window), max(0, from-carried))
+		if !was && !m.ping && m.left-at < 2 { // one zero alone, at the end, is a blank to the servers
+			return 0, errAtEnd
+		}
+		o.blank(window[at:used], first && m.ping)
 	}
 	m.left -= used
 	if last {
@@ -339,10 +343,9 @@ func (o *observer) word(s string) []byte {
 // the first is, the text's length if there is none.
 func (o *observer) read(text []byte, last bool) (int, error) {
 	m, l := &o.out.msg, &o.out.lex
-	whole := !m.texted
 	if !m.texted {
 		m.texted = true
-		o.configure(l)
+		l.dynamic, l.dollars, l.allowed = o.mariadb, !o.mariadb, o.level.PreparedTransactions
 		if last && m.command == comQuery {
 			if err := o.cancels(text); err != nil {
 				return 0, err
@@ -355,11 +358,8 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 	}
 	at := l.scan(text, last)
 	if at >= 0 {
-		// One zero alone, at the end, is a blank to the servers: what stands before it would run.
-		if len(text)-at < 2 && !whole {
-			return 0, violation(errAtEnd)
-		} else if len(text)-at < 2 {
-			at = 0
+		if m.command == comStmtPrepare || o.caps&capMultiStatements == 0 || o.option {
+			at = 0 // a server that takes one statement takes the first, and zeros behind it for its end
 		}
 		m.reading, m.blocked, m.why = false, true, refusal{errnoForbidden, sentenceOf(l.found)}
 		o.block()
@@ -372,25 +372,7 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 }
 
 // errAtEnd ends a session that has all but the end of such a statement forwarded: without it, it can't run.
-var errAtEnd = errors.New("a statement of many parts that must not pass, as its last byte shows")
-
-// configure tells the lexer what is known of how the server reads.
-func (o *observer) configure(l *lexer) {
-	l.dynamic, l.dollars, l.allowed = o.mariadb, !o.mariadb, o.level.PreparedTransactions
-	l.escapes, l.ansi = maybe, maybe
-	// A command that has not been answered may change it. And what the server tells is right only as long as it
-	// tells the same: a routine that sets its own sql_mode leaves it with that, when it is back.
-	if o.queue.n > 0 || o.unsettled {
-		return
-	}
-	l.escapes = yes
-	if o.status&statusNoBackslashEscapes != 0 {
-		l.escapes = no
-	}
-	if o.mariadb && o.status&statusAnsiQuotes != 0 {
-		l.ansi = yes
-	}
-}
+var errAtEnd = violation(errors.New("a statement of many parts that must not pass, as its last byte shows"))
 
 func sentenceOf(f finding) string {
 	switch f {
@@ -443,6 +425,9 @@ func (o *observer) finish() {
 		e := o.queue.push()
 		e.command, e.id, e.at, e.seq, e.ours, e.ping, e.why = m.command, m.id, o.out.now, o.out.seq, m.blocked, m.ping, m.why
 		e.def = m.def
+		if !m.ping {
+			o.prepares.asked(m.command)
+		}
 	}
 	if m.ping {
 		return
@@ -450,6 +435,8 @@ func (o *observer) finish() {
 	switch def := m.def; m.command {
 	case comQuit:
 		o.bye = true
+	case comSetOption:
+		o.option = true
 	case comStmtClose:
 		if def != nil {
 			o.prepares.forget(def.handle)

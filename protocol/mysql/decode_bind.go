@@ -45,7 +45,7 @@ func (o *observer) beginExecute(flags byte) {
 	attributes := o.caps&capQueryAttributes != 0 && flags&flagCountAvailable != 0
 	m.list.named = attributes
 	switch {
-	case m.def == nil || !m.def.answered || m.def.failed:
+	case !m.def.ready():
 		m.stage = stageRaw
 	case attributes:
 		m.stage = stageCount
@@ -79,7 +79,7 @@ func (o *observer) beginBulk(flags uint16) {
 	l := &m.list
 	l.bulk = true
 	switch {
-	case m.def == nil || !m.def.answered || m.def.failed || m.def.params == 0:
+	case !m.def.ready() || m.def.params == 0:
 		m.stage = stageRaw
 		return
 	case flags&flagSendTypes != 0:

@@ -24,6 +24,8 @@ const (
 	// batch is how many events are recorded in one go at most, and how many are kept room for.
 	batch = 64
 	room  = 8
+	// batchParams is the same of parameters: a statement of 8 KiB can have 65535 that are NULL.
+	batchParams = 4096
 )
 
 // observerConfig is what an observer has to know of its session.
@@ -31,7 +33,6 @@ type observerConfig struct {
 	whole   int            // the longest packet that is looked at in one piece; 0 = defaultWhole
 	caps    capability     // what both legs have agreed on
 	mariadb bool           // the server is a MariaDB
-	status  uint16         // the server's, when the login was over
 	level   protocol.Level // what the account may do
 	extra   bool           // the connection above the level's limit, in which nothing but KILL passes
 	// kill puts on record that the session whose client was greeted with this id is cancelled, and gives
@@ -55,8 +56,7 @@ type observer struct {
 	bye      bool   // the client said goodbye
 	file     file
 	gids     []string
-	// unsettled: the server's flags about sql_mode are not what they were at login.
-	unsettled bool
+	option   bool // whether several statements may stand in a text was set anew
 
 	out outbound // Outbound's own, but for out.meter and out.seq
 	in  inbound  // Inbound's own

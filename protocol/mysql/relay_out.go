@@ -11,7 +11,7 @@ import (
 // scanOut deals with all that can be dealt with.
 func (o *observer) scanOut(buf []byte) (pos int, err error) {
 	for pos < len(buf) {
-		if len(o.out.events) >= batch {
+		if len(o.out.events) >= batch || len(o.out.params) >= batchParams {
 			if err := o.recordOut(); err != nil {
 				return pos, err
 			}
@@ -99,15 +99,15 @@ func (o *observer) command(size int, seq byte, rest []byte) (int, error) {
 	return headerSize + n, err
 }
 
-// waits says whether a command is about a statement whose prepare has not been answered: how many
-// parameters it has is not known before. MariaDB's clients send such, and wait for nothing.
+// waits says whether a command is about a statement of which it is not known yet which one it is: its
+// prepare has not been answered. MariaDB's clients send such, and wait for nothing; and handles can be guessed.
 func (o *observer) waits(body []byte) bool {
-	if !o.mariadb || len(body) < 5 || o.prepares.last == nil || o.prepares.last.answered {
+	if len(body) < 5 {
 		return false
 	}
 	switch body[0] {
 	case comStmtExecute, comStmtBulkExecute, comStmtLongData, comStmtClose, comStmtReset, comStmtFetch:
-		return binary.LittleEndian.Uint32(body[1:]) == lastPrepared
+		return !o.prepares.known(binary.LittleEndian.Uint32(body[1:]), o.mariadb)
 	}
 	return false
 }

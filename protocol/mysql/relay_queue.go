@@ -4,7 +4,8 @@ package mysql
 const limitPending = 1 << 16
 
 // limitPrepared is how many bytes of a session's prepared statements are remembered. A server keeps far
-// more for each of them; the parameters of what is forgotten here are recorded as raw bytes.
+// more for each of them; where the types of its parameters are forgotten here they are recorded as raw bytes.
+// Which statement it is, is never forgotten: a session that has more of them than fit is ended.
 const limitPrepared = 4 << 20
 
 // lastPrepared stands, with MariaDB, for the statement that was prepared last.
@@ -20,15 +21,44 @@ type prepared struct {
 	long     map[uint16]uint64 // parameters whose values were sent beforehand; the first statement that did so
 	answered bool              // the server has said yes or no
 	failed   bool              // it said no
+	bare     bool              // what was known of its parameters is forgotten
 }
 
-func (p *prepared) size() int { return 128 + 2*len(p.types) + 32*len(p.long) }
+// ready says whether its parameters can be told apart.
+func (p *prepared) ready() bool { return p != nil && p.answered && !p.failed && !p.bare }
+
+// bareSize is what is remembered of every statement.
+const bareSize = 128
+
+func (p *prepared) size() int { return bareSize + 2*len(p.types) + 32*len(p.long) }
 
 // statements remembers the prepared statements by the server's handles.
 type statements struct {
 	byHandle map[uint32]*prepared
 	last     *prepared // MariaDB: what lastPrepared means
 	bytes    int
+	naming   int // prepares that were not answered: what the server will call them nobody knows
+	resets   int // the same of what has the server forget them all
+}
+
+// asked counts commands that have not been answered and change which statements there are, and answered
+// ends that.
+func (s *statements) asked(command byte)    { s.count(command, 1) }
+func (s *statements) answered(command byte) { s.count(command, -1) }
+
+func (s *statements) count(command byte, n int) {
+	switch command {
+	case comStmtPrepare:
+		s.naming += n
+	case comResetConnection:
+		s.resets += n
+	}
+}
+
+// known says whether it is certain by now which statement a handle means.
+func (s *statements) known(handle uint32, mariadb bool) bool {
+	p := s.of(handle, mariadb)
+	return s.resets == 0 && (s.naming == 0 || p != nil && p.answered)
 }
 
 // of gives the statement of a handle, nil if it isn't known.
@@ -50,18 +80,26 @@ func (s *statements) add(p *prepared) {
 	s.fit(p)
 }
 
-// fit forgets other statements than p, any will do, until there is no more than the limit.
+// fit forgets what is known of the parameters of other statements than p, any will do, until there is no more
+// than the limit.
 func (s *statements) fit(p *prepared) {
-	for handle, other := range s.byHandle {
-		if s.bytes <= limitPrepared {
+	for _, other := range s.byHandle {
+		if s.bytes <= limitPrepared || s.bytes-bareSize*len(s.byHandle) <= p.size()-bareSize {
 			return
 		}
-		if other != p {
+		if other != p && (other.types != nil || other.long != nil) {
 			s.bytes -= other.size()
-			delete(s.byHandle, handle)
+			other.types, other.long, other.bare = nil, nil, true
+			s.bytes += other.size()
 		}
 	}
 }
+
+// full says whether there are more than can be remembered.
+func (s *statements) full() bool { return s.bytes > limitPrepared+maxPrepared }
+
+// maxPrepared is more than one statement takes.
+const maxPrepared = bareSize + (2+32)<<16
 
 // change lets f change a statement, if there is one, and keeps count of its size.
 func (s *statements) change(p *prepared, f func(*prepared)) {
@@ -97,7 +135,7 @@ func (s *statements) forget(handle uint32) {
 }
 
 // clear forgets all.
-func (s *statements) clear() { *s = statements{} }
+func (s *statements) clear() { *s = statements{naming: s.naming, resets: s.resets} }
 
 // entry is a command that the server has to answer.
 type entry struct {

@@ -164,7 +164,9 @@ func (o *observer) prepareAnswer(head *entry, body []byte) error {
 	def := head.def
 	def.handle, def.answered = le.Uint32(body[1:]), true
 	o.in.columns, def.params = int(le.Uint16(body[5:])), int(le.Uint16(body[7:]))
-	o.prepares.add(def)
+	if o.prepares.add(def); o.prepares.full() {
+		return violation(errors.New("too many prepared statements"))
+	}
 	o.in.phase, o.in.left = phaseParams, def.params
 	switch {
 	case o.caps&capOptionalMetadata != 0 && len(body) > 12 && body[12] == 0:
@@ -182,8 +184,7 @@ func (o *observer) success(head *entry, body []byte, pos, whole int) error {
 		return fromServer(errAnswer)
 	}
 	if head.ping {
-		o.told(ok.status)
-		o.refused(head, pos, whole, txOf(ok.status))
+			o.refused(head, pos, whole, txOf(ok.status))
 		o.pop()
 		return nil
 	}
@@ -214,7 +215,6 @@ func (o *observer) endOfRows(head *entry, body []byte) error {
 
 // endOfResult ends a result, and the command with it unless there are more.
 func (o *observer) endOfResult(head *entry, ok okPacket, rows uint64) error {
-	o.told(ok.status)
 	o.in.rows = rows
 	o.result(head, ok, txOf(ok.status))
 	if ok.status&statusMoreResults == 0 && !o.in.outs {
@@ -227,13 +227,6 @@ func (o *observer) endOfResult(head *entry, ok okPacket, rows uint64) error {
 	}
 	o.in.phase = phaseFirst
 	return nil
-}
-
-// told takes the server's status.
-func (o *observer) told(status uint16) {
-	const mode = statusNoBackslashEscapes | statusAnsiQuotes
-	o.unsettled = o.unsettled || (status^o.status)&mode != 0
-	o.status = status
 }
 
 func txOf(status uint16) recorder.Tx {
@@ -264,6 +257,9 @@ func (o *observer) firstRow(head *entry) time.Duration {
 
 // pop is behind the last packet of an answer.
 func (o *observer) pop() {
+	if head := o.queue.head(); !head.ping {
+		o.prepares.answered(head.command)
+	}
 	o.queue.pop()
 	o.in.begun, o.in.outs, o.in.phase, o.in.n = false, false, phaseFirst, 0
 	o.file.on = false
