@@ -27,7 +27,7 @@ GRANT SELECT ON mysql.tables_priv TO curfew_broker;
 GRANT SELECT ON mysql.procs_priv TO curfew_broker;
 GRANT SELECT ON mysql.proxies_priv TO curfew_broker;
 GRANT SET USER, CREATE VIEW, DROP ON *.* TO curfew_broker;
-GRANT UPDATE (definer) ON mysql.proc TO curfew_broker;
+GRANT UPDATE (definer, created) ON mysql.proc TO curfew_broker;
 GRANT shop_reader TO curfew_broker WITH ADMIN OPTION;
 GRANT shop_writer TO curfew_broker WITH ADMIN OPTION;
 CREATE USER curfew_quarantine@localhost IDENTIFIED VIA mysql_native_password USING 'invalid' ACCOUNT LOCK;

@@ -144,7 +144,7 @@ GRANT SELECT ON mysql.roles_mapping TO curfew_broker@127.0.0.1;
 GRANT SELECT ON mysql.tables_priv TO curfew_broker@127.0.0.1;
 GRANT SELECT ON mysql.procs_priv TO curfew_broker@127.0.0.1;
 GRANT SELECT ON mysql.proxies_priv TO curfew_broker@127.0.0.1;
-GRANT SELECT, UPDATE (definer) ON mysql.proc TO curfew_broker@127.0.0.1;
+GRANT SELECT, UPDATE (definer, created) ON mysql.proc TO curfew_broker@127.0.0.1;
 CREATE USER curfew_quarantine@localhost IDENTIFIED VIA mysql_native_password USING 'invalid' ACCOUNT LOCK;
 GRANT shop_reader TO curfew_broker@127.0.0.1 WITH ADMIN OPTION;
 GRANT shop_writer TO curfew_broker@127.0.0.1 WITH ADMIN OPTION;

@@ -74,7 +74,9 @@ func knock(t testing.TB, f *Front, d protocol.Doorman) *stranger {
 		t.Fatal(err)
 	}
 	s := &stranger{peer: newPeer(t, conn), front: f, result: make(chan error, 1)}
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		c, err := f.Accept(context.WithoutCancel(t.Context()), accepted, d)
 		s.client = c
 		if err != nil {
@@ -84,6 +86,7 @@ func knock(t testing.TB, f *Front, d protocol.Doorman) *stranger {
 	}()
 	t.Cleanup(func() {
 		conn.Close()
+		<-done
 		if s.client != nil {
 			s.client.Close(nil)
 		}

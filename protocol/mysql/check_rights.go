@@ -48,7 +48,7 @@ func tableRights(mariadb bool) []tableRight {
 	for _, table := range []string{"db", "roles_mapping", "proc", "tables_priv", "procs_priv", "proxies_priv"} {
 		list = append(list, tableRight{"SELECT * FROM mysql." + table + " LIMIT 0", "SELECT ON mysql." + table, severityError})
 	}
-	return append(list, tableRight{"UPDATE mysql.proc SET definer = '' WHERE 1 = 0", "UPDATE (definer) ON mysql.proc", severityWarning})
+	return append(list, tableRight{"UPDATE mysql.proc SET definer = '', created = created WHERE 1 = 0", "UPDATE (definer, created) ON mysql.proc", severityWarning})
 }
 
 // needless are the privileges that a broker has no use for, and with which more is lost when it is.

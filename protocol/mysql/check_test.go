@@ -47,7 +47,7 @@ func TestCheckFindsAndMends(t *testing.T) {
 		list["connection admin"] = broken{"REVOKE CONNECTION ADMIN ON *.* FROM " + broker, "can't end sessions"}
 		list["set user"] = broken{"REVOKE SET USER ON *.* FROM " + broker, "lacks SET USER"}
 		list["proc"] = broken{"REVOKE SELECT ON mysql.proc FROM " + broker, "lacks SELECT ON mysql.proc"}
-		list["definer"] = broken{"REVOKE UPDATE (definer) ON mysql.proc FROM " + broker, "lacks UPDATE (definer) ON mysql.proc"}
+		list["definer"] = broken{"REVOKE UPDATE (definer, created) ON mysql.proc FROM " + broker, "lacks UPDATE (definer, created) ON mysql.proc"}
 		list["user columns"] = broken{"REVOKE SELECT (x509_subject) ON mysql.user FROM " + broker, "ON mysql.user"}
 		list["tables_priv"] = broken{"REVOKE SELECT ON mysql.tables_priv FROM " + broker, "lacks SELECT ON mysql.tables_priv"}
 	} else {

@@ -19,7 +19,7 @@ GRANT SELECT ON mysql.proxies_priv TO :broker;
 -- To give that to curfew_quarantine, which has no rights. Without these a DBA has to deal with it by hand, and
 -- the account stays on the server until then, locked.
 GRANT SET USER, CREATE VIEW, DROP ON *.* TO :broker;
-GRANT UPDATE (definer) ON mysql.proc TO :broker;
+GRANT UPDATE (definer, created) ON mysql.proc TO :broker;
 CREATE USER IF NOT EXISTS curfew_quarantine@localhost IDENTIFIED VIA mysql_native_password USING 'invalid' ACCOUNT LOCK;
 --
 -- 2. The roles of the access levels, which the broker may give.
