@@ -97,7 +97,7 @@ func BenchmarkLexer(b *testing.B) {
 		"escapes": "'" + strings.Repeat("gr\xc3\xbc\xc3\x9fe\\n it\\'s ", 2000) + "'",
 	} {
 		b.Run(name, func(b *testing.B) {
-			l := &lexer{dynamic: true, escapes: yes, ansi: maybe}
+			l := &lexer{dynamic: true}
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
 				l.begin()

@@ -59,18 +59,12 @@ func (l *lexer) idle(text []byte) (i int) {
 	default:
 		return 0
 	}
-	high := r.high
-	for ; i < len(text); i++ {
-		c := text[i]
-		if c == '\\' && b == c && i+1 < len(text) && l.escaping(r.place == inDouble, high) == yes {
-			i++
-			c = text[i]
-		} else if c == a || c == b {
-			break
-		}
-		high = c >= 0x80
+	for i < len(text) && text[i] != a && text[i] != b {
+		i++
 	}
-	r.high = high
+	if i > 0 {
+		r.high = text[i-1] >= 0x80
+	}
 	return i
 }
 
@@ -97,7 +91,7 @@ func (l *lexer) stride(text []byte) (i int) {
 			if n = l.plainLiteral(text[i:]); n > 0 {
 				r.step = elsewhere
 			}
-		case c == '"', c == '`', c == '#', c == '-', c == '/', c == '*', c == ';':
+		case c == '"', c == '`', c == '#', c == '-', c == '/', c == '*', c == ';', c == ':', c == '>':
 			n = 0
 		default:
 			r.step = elsewhere
@@ -121,11 +115,35 @@ func (l *lexer) plainWord(text []byte) int {
 	for n < len(text) && wordByte(text[n]) {
 		n++
 	}
-	c := text[0] | 0x20
-	if n == len(text) || n == len("xa") && c == 'x' || n == len("prepare") && (c == 'p' || c == 'e') || n == len("sql_mode") && c == 's' || l.dollars && text[0] == '$' {
+	if n == len(text) || l.dollars && text[0] == '$' || l.looked(text[0]|0x20, n) {
 		return 0
 	}
 	return n
+}
+
+// looked says whether a word may be looked for, as far as its first letter and its length tell.
+func (l *lexer) looked(first byte, n int) bool {
+	if n == len("xa") && first == 'x' {
+		return true
+	}
+	if !l.dynamic {
+		return false
+	}
+	switch n {
+	case 2: // do
+		return first == 'd'
+	case 3: // for
+		return first == 'f'
+	case 4: // then, else, loop
+		return first == 't' || first == 'e' || first == 'l'
+	case 5: // begin
+		return first == 'b'
+	case 6: // repeat, atomic, create
+		return first == 'r' || first == 'a' || first == 'c'
+	case 7: // prepare, execute, handler
+		return first == 'p' || first == 'e' || first == 'h'
+	}
+	return false
 }
 
 // plainLiteral is the length of the '…' at the beginning of text, 0 if it is not whole, or there is more
@@ -139,10 +157,7 @@ func (l *lexer) plainLiteral(text []byte) int {
 			}
 			i++
 		case '\\':
-			if l.escapes != yes || text[i-1] >= 0x80 {
-				return 0
-			}
-			i++
+			return 0
 		}
 	}
 	return 0

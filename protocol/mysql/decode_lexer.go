@@ -2,37 +2,29 @@ package mysql
 
 // lexer finds XA in SQL that arrives in pieces, among comments, quotes and other statements. It is no
 // parser: it knows what the server's own lexer knows of where a token begins and ends. Some of that depends
-// on what Curfew is not told for certain, or not in time: whether a backslash escapes (sql_mode), whether
-// "…" is a name (sql_mode), in which character set the client writes (in some a backslash or a backtick is
-// the second half of a character), whether the server is of the version for which a comment is code. Where
-// two readings of a byte are possible both are followed; they soon come together again, or are two.
+// on what Curfew is not told for certain: whether a backslash escapes, and whether "…" is a name (sql_mode; a
+// routine that sets it can leave the server's status flags wrong), in which character set the client writes
+// (in some a backslash or a backtick is the second half of a character), whether the server is of the version
+// for which a comment is code. Where two readings of a byte are possible both are followed; they soon come
+// together again, or are two.
 //
 // MariaDB runs XA from text that it puts together itself (PREPARE … FROM @v, EXECUTE IMMEDIATE …). What
 // such a text is can be seen only if it is one plain literal.
 type lexer struct {
 	dynamic bool // XA can be run from text put together: MariaDB
 	dollars bool // $$…$$ may be a literal
-	escapes tri  // a backslash escapes in '…'
-	ansi    tri  // "…" is a name
 	allowed bool // XA is allowed; the xids that are prepared are read
 
 	cur, next []reading
 	lost      bool // too many readings: what can't be excluded counts
 	tail      reading
 	found     finding
-	shaky     bool // sql_mode may have been set by a statement of this text
+	from      int  // where the statement begins in which it was found, or the first of several that it may be
+	compound  bool // a statement may begin within another at places that are not looked at
 	xid       xidReader
 	words     int // words in the text so far
+	at        int // bytes of the text so far
 }
-
-// tri is yes, no or either.
-type tri byte
-
-const (
-	no tri = iota
-	yes
-	maybe
-)
 
 // finding is what was found.
 type finding byte
@@ -80,6 +72,7 @@ type step byte
 
 const (
 	atStart      step = iota // of a statement
+	atInner                  // of one within another
 	elsewhere                // in one
 	sawXA                    // XA, at the beginning of a statement
 	sawXAWithin              // XA, elsewhere
@@ -104,31 +97,35 @@ type reading struct {
 	depth byte // of comments that are not code: 0 don't nest, 1 and 2 do
 	n     byte // length of the word
 	word  [longestWord]byte
+	from  int // where the statement begins; the earlier one, where readings come together
 }
 
 // begin prepares for a new text.
 func (l *lexer) begin() {
 	l.cur = append(l.cur[:0], reading{})
-	l.lost, l.found, l.shaky, l.words = false, foundNothing, false, 0
+	l.lost, l.found, l.from, l.compound, l.words, l.at = false, foundNothing, 0, false, 0, 0
 	l.tail = reading{}
 	l.xid = xidReader{}
 }
 
-// scan reads more of the text; end says that nothing follows. It returns where the first thing is that
-// must not pass, -1 if there is none so far.
+// scan reads more of the text; end says that nothing follows. It returns where in it begins what must not
+// pass, -1 if there is nothing so far.
 func (l *lexer) scan(text []byte, end bool) int {
+	base := l.at
 	for i := 0; i < len(text); i++ {
 		i += l.idle(text[i:])
 		if i += l.stride(text[i:]); i == len(text) {
 			break
 		}
+		l.at = base + i
 		if l.byte(text[i]); l.found != foundNothing {
-			return i
+			return max(0, l.from-base)
 		}
 	}
+	l.at = base + len(text)
 	if end {
 		if l.byte(';'); l.found != foundNothing {
-			return max(0, len(text)-1)
+			return max(0, l.from-base)
 		}
 	}
 	return -1
@@ -137,7 +134,7 @@ func (l *lexer) scan(text []byte, end bool) int {
 // byte has every reading move on.
 func (l *lexer) byte(c byte) {
 	if l.xid.on && !l.xid.next(c) {
-		l.found = foundXid
+		l.find(foundXid)
 		return
 	}
 	if l.lost {
@@ -161,16 +158,24 @@ func (l *lexer) byte(c byte) {
 func (l *lexer) add(r reading, c byte) {
 	r.high = c >= 0x80
 	for i := range l.next {
-		if l.next[i] == r {
+		from := l.next[i].from
+		if l.next[i].from = r.from; l.next[i] == r {
+			l.next[i].from = min(from, r.from)
 			return
 		}
+		l.next[i].from = from
 	}
 	l.next = append(l.next, r)
 }
 
+// find notes that something must not pass. The statements before that one do; but where it begins may not be sure.
 func (l *lexer) find(f finding) {
-	if l.found == foundNothing && !(l.allowed && f == foundDynamic) {
-		l.found = f
+	if l.found != foundNothing || l.allowed && f == foundDynamic {
+		return
+	}
+	l.found, l.from = f, l.cur[0].from
+	for _, r := range l.cur {
+		l.from = min(l.from, r.from)
 	}
 }
 
@@ -232,7 +237,7 @@ func (l *lexer) move(r reading, c byte) {
 			l.add(r, c)
 			return
 		}
-		if c >= 0x80 {
+		if c >= 0x80 || r.high && c >= '@' && c < 0x7f { // or the second half of a character
 			l.goOn(r, c)
 		}
 		l.endWord(&r, c)
@@ -285,10 +290,10 @@ func (l *lexer) code(r reading, c byte) {
 	case c == '*':
 		r.place = afterStar
 	case c == ';':
-		r.step = atStart
-		if l.shaky { // what stood before may have changed how this is read
-			l.escapes, l.ansi = maybe, maybe
-		}
+		r.step, r.from = atStart, l.at+1
+	case c == ':' || c == '>': // of a label
+		l.token(&r)
+		r.step = atInner
 	case wordByte(c):
 		l.beginWord(r, c)
 		return
@@ -298,12 +303,15 @@ func (l *lexer) code(r reading, c byte) {
 	l.add(r, c)
 }
 
-// goOn takes a byte beyond ASCII for one of a name's, where one of those stands in the way of what is looked for.
+// goOn takes a byte of a character beyond ASCII for one of a name's, where that makes a difference.
 func (l *lexer) goOn(r reading, c byte) {
-	if r.step == sawPrepare {
+	switch r.step {
+	case sawPrepare:
 		r.empty()
 		r.place, r.n = inWord, unlikeOthers
 		l.add(r, c)
+	case atText:
+		l.find(foundDynamic)
 	}
 }
 
@@ -354,7 +362,7 @@ func (l *lexer) openQuote(r *reading, c byte) {
 		l.xidBegins(r, c)
 	case r.step == sawPrepare && c == '"':
 		r.step = sawName
-	case r.step == atText && (c == '\'' || l.ansi == no || l.words <= 3):
+	case r.step == atText && (c == '\'' || l.words <= 3):
 		// Behind PREPARE name FROM at the beginning of the text no "name" can stand that has a value.
 		r.step = inText
 		r.empty()
@@ -382,7 +390,6 @@ func (l *lexer) endWord(r *reading, c byte) {
 	w := r.text()
 	was := r.step
 	r.step = elsewhere
-	l.shaky = l.shaky || w == "sql_mode" || w == "execute"
 	switch was {
 	case sawXA, sawXAWithin:
 		switch w {
@@ -419,204 +426,29 @@ func (l *lexer) endWord(r *reading, c byte) {
 		}
 		return
 	}
+	first := was == atStart || was == atInner || l.compound
 	switch {
 	case w == "xa":
 		if r.step = sawXAWithin; was == atStart {
 			r.step = sawXA
 		}
-	case w == "prepare" && l.dynamic:
+	case !l.dynamic:
+	case w == "prepare" && first:
 		r.step = sawPrepare
-	case w == "execute" && l.dynamic:
+	case w == "execute" && first:
 		r.step = sawExecute
+	case w == "create", w == "handler":
+		l.compound = true
+	case opens(w):
+		r.step = atInner
 	}
 }
 
-// second reads the byte behind one that may begin something longer.
-func (l *lexer) second(r reading, c byte) {
-	was := r.place
-	r.place = inCode
-	switch {
-	case was == afterDash && c == '-':
-		r.place = afterDashes
-	case was == afterDashes && space(c):
-		if c >= 0x80 { // a control character, in some character sets
-			code := r
-			l.token(&code)
-			l.code(code, c)
-		}
-		if r.place = inLine; c == '\n' {
-			r.place = inCode
-		}
-	case was == afterDashes && c == '-': // the first of the three stands alone
-		l.token(&r)
-		r.place = afterDashes
-	case was == afterSlash && c == '*':
-		r.place = afterOpen
-	case was == afterStar && c == '/': // the end of a comment that is code, or there is none to end
-		slash := r
-		l.token(&slash)
-		slash.place = afterSlash
-		l.add(slash, c)
-	case was == afterOpen || was == afterOpenM:
-		l.open(r, was, c)
-		return
-	case was == inVersion && c >= '0' && c <= '9':
-		r.place = inVersion
-	case was == inVersion:
-		l.code(r, c)
-		return
-	default:
-		l.token(&r)
-		l.code(r, c)
-		return
+// opens says whether a statement may follow a word.
+func opens(w string) bool {
+	switch w {
+	case "then", "else", "do", "loop", "repeat", "begin", "atomic", "for":
+		return true
 	}
-	l.add(r, c)
-}
-
-// open reads what stands behind /*. Whether the server takes a comment for code depends on its version.
-func (l *lexer) open(r reading, was spot, c byte) {
-	switch {
-	case c == '!' || c == '+' && was == afterOpen:
-		code := r
-		code.place = inVersion
-		l.add(code, c)
-		r.place, r.depth = inBlock, 1
-		l.add(r, c)
-	case c == 'M' && was == afterOpen:
-		r.place = afterOpenM
-		l.add(r, c)
-	default:
-		r.place, r.depth = inBlock, 0
-		l.block(r, c)
-	}
-}
-
-// block reads a comment.
-func (l *lexer) block(r reading, c byte) {
-	was := r.place
-	r.place = inBlock
-	switch {
-	case was == blockStar && c == '/':
-		if r.depth == 2 {
-			r.depth = 1
-			break
-		}
-		r.place, r.depth = inCode, 0
-	case was == blockSlash && c == '*':
-		if r.depth == 1 { // some servers nest, some don't
-			flat := r
-			flat.place = blockStar
-			l.add(flat, c)
-			r.depth = 2
-		} else {
-			r.place = blockStar
-		}
-	case c == '*':
-		r.place = blockStar
-	case c == '/' && r.depth > 0:
-		r.place = blockSlash
-	}
-	l.add(r, c)
-}
-
-// quoted reads what stands in '…' or "…".
-func (l *lexer) quoted(r reading, c byte) {
-	double := r.place == inDouble || r.place == doubleEnd || r.place == doubleSlash
-	quote, in, end, slash := byte('\''), inSingle, singleEnd, singleSlash
-	if double {
-		quote, in, end, slash = '"', inDouble, doubleEnd, doubleSlash
-	}
-	switch r.place {
-	case end:
-		if c != quote {
-			if r.step == inText {
-				l.content(&r, ' ')
-				r.step = afterText
-			}
-			l.code(r, c)
-			return
-		}
-		r.place = in
-		l.content(&r, c)
-	case slash:
-		r.place = in
-		l.content(&r, unescape(c))
-	default:
-		switch {
-		case c == quote:
-			r.place = end
-		case c == '\\':
-			escapes := l.escaping(double, r.high)
-			if escapes != yes {
-				plain := r
-				l.content(&plain, c)
-				l.add(plain, c)
-			}
-			if escapes == no {
-				return
-			}
-			r.place = slash
-		default:
-			l.content(&r, c)
-		}
-	}
-	l.add(r, c)
-}
-
-// escaping says whether a backslash escapes.
-func (l *lexer) escaping(double, high bool) tri {
-	e := l.escapes
-	if double && l.ansi == yes {
-		return no
-	}
-	if e == yes && (high || double && l.ansi == maybe) {
-		return maybe // or it is the second half of a character
-	}
-	return e
-}
-
-// unescape is what an escaped character stands for, as far as words go.
-func unescape(c byte) byte {
-	switch c {
-	case 'n', 't', 'r', 'b', '0', 'Z':
-		return ' '
-	}
-	return c
-}
-
-// content looks for words in a text that is to be run.
-func (l *lexer) content(r *reading, c byte) {
-	if r.step != inText || r.spell(c) {
-		return
-	}
-	switch w := r.text(); {
-	case w == "xa" && l.allowed:
-		l.find(foundXid)
-	case w == "xa":
-		l.find(foundXA)
-	case w == "prepare" || w == "immediate":
-		l.find(foundDynamic)
-	}
-	r.empty()
-}
-
-// ticked reads a name in backticks.
-func (l *lexer) ticked(r reading, c byte) {
-	switch {
-	case r.place == tickEnd && c != '`':
-		l.code(r, c)
-		return
-	case r.place == tickEnd:
-		r.place = inTick
-	case c == '`':
-		if r.high { // or the second half of a character
-			l.add(r, c)
-		}
-		l.shaky = l.shaky || r.text() == "sql_mode"
-		r.empty()
-		r.place = tickEnd
-	case !r.spell(c):
-		r.n = unlikeOthers
-	}
-	l.add(r, c)
+	return false
 }

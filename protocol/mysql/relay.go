@@ -129,7 +129,7 @@ func (l *link) join(ctx context.Context) error {
 func (l *link) landing() landing {
 	c, e := l.client, l.owner.engine
 	to := landing{
-		target: e.target, prober: e.prober, user: l.owner.spec.Name, secret: l.owner.secret, database: c.database,
+		target: e.target, prober: e.prober, user: l.owner.spec.Name, secret: l.owner.secret, database: c.database, grant: l.owner.spec.Grant,
 		caps: c.caps, charset: c.charset, maxPacket: c.maxPacket, attrs: c.login.Attributes,
 	}
 	if to.database == "" {

@@ -33,6 +33,7 @@ type observerConfig struct {
 	whole   int            // the longest packet that is looked at in one piece; 0 = defaultWhole
 	caps    capability     // what both legs have agreed on
 	mariadb bool           // the server is a MariaDB
+	status  uint16         // the server's, when the login was over
 	level   protocol.Level // what the account may do
 	extra   bool           // the connection above the level's limit, in which nothing but KILL passes
 	// kill puts on record that the session whose client was greeted with this id is cancelled, and gives

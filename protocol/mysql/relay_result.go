@@ -184,7 +184,8 @@ func (o *observer) success(head *entry, body []byte, pos, whole int) error {
 		return fromServer(errAnswer)
 	}
 	if head.ping {
-			o.refused(head, pos, whole, txOf(ok.status))
+		o.status = ok.status
+		o.refused(head, pos, whole, txOf(ok.status))
 		o.pop()
 		return nil
 	}
@@ -215,6 +216,7 @@ func (o *observer) endOfRows(head *entry, body []byte) error {
 
 // endOfResult ends a result, and the command with it unless there are more.
 func (o *observer) endOfResult(head *entry, ok okPacket, rows uint64) error {
+	o.status = ok.status
 	o.in.rows = rows
 	o.result(head, ok, txOf(ok.status))
 	if ok.status&statusMoreResults == 0 && !o.in.outs {
