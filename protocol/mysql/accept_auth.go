@@ -174,6 +174,7 @@ func (f *Front) decoyFor(user string) (v verifier) {
 	}
 	copy(v.sha1[:], part("sha1"))
 	copy(v.sha256[:], part("sha256"))
-	copy(v.ed25519[:], part("ed25519"))
+	// A key as there are others: a signature is held against it as long as against another's.
+	v.ed25519 = verifierOf(string(part("ed25519"))).ed25519
 	return v
 }
