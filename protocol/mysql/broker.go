@@ -197,7 +197,11 @@ func (l *line) once(ctx context.Context, f func(context.Context, *conn) error) e
 }
 
 func (l *line) connect(ctx context.Context) error {
-	s, err := l.prober.server(ctx)
+	ask := l.prober.server
+	if l.lost != 0 {
+		ask = l.prober.again
+	}
+	s, err := ask(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,10 +213,7 @@ func (l *line) connect(ctx context.Context) error {
 	}
 	l.conn = &conn{Conn: c, server: s}
 	if err = c.QueryRowContext(dial, "SELECT CONNECTION_ID()").Scan(&l.conn.id); err == nil && l.lost != 0 {
-		// What was asked there and waits for a lock must not happen some time later.
-		if _, err = c.ExecContext(dial, fmt.Sprintf("KILL CONNECTION %d", l.lost)); is(err, 1094) {
-			err = nil
-		}
+		err = l.bury(dial)
 	}
 	if err != nil {
 		l.hangUp()
@@ -220,6 +221,20 @@ func (l *line) connect(ctx context.Context) error {
 	}
 	l.lost = 0
 	return nil
+}
+
+// bury ends the connection that was given up: what was asked there and waits for a lock must not happen some
+// time later. A server that was restarted may have given its id to somebody else by now.
+func (l *line) bury(ctx context.Context) error {
+	var ours int
+	err := l.conn.QueryRowContext(ctx, query(l.conn.server.mariadb, "ours"), l.lost).Scan(&ours)
+	if err != nil || ours == 0 {
+		return err
+	}
+	if _, err = l.conn.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", l.lost)); is(err, 1094) {
+		return nil
+	}
+	return err
 }
 
 func (l *line) hangUp() {

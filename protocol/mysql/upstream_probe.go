@@ -82,7 +82,8 @@ func versionOf(text string) (major, minor int) {
 }
 
 // prober knows what a target's server says of itself, because clients are greeted before anything else
-// is known. It asks once, and learns from every login that sees another greeting.
+// is known. It asks once, again when the broker's connection had to be made anew (the server may have been
+// restarted as another), and learns from every login that sees another greeting.
 type prober struct {
 	target *target
 	turn   chan struct{} // holds one token: the right to ask
@@ -104,15 +105,27 @@ func (p *prober) server(ctx context.Context) (server, error) {
 	if s, err := p.cached(); s != nil || err != nil {
 		return deref(s), err
 	}
-	select {
-	case <-p.turn:
-	case <-ctx.Done():
-		return server{}, context.Cause(ctx)
+	if err := take(ctx, p.turn); err != nil {
+		return server{}, err
 	}
-	defer func() { p.turn <- struct{}{} }()
+	defer give(p.turn)
 	if s, err := p.cached(); s != nil || err != nil { // whoever had the turn has asked
 		return deref(s), err
 	}
+	return p.renew(ctx)
+}
+
+// again asks the server although it is known: it may be another one by now.
+func (p *prober) again(ctx context.Context) (server, error) {
+	if err := take(ctx, p.turn); err != nil {
+		return server{}, err
+	}
+	defer give(p.turn)
+	return p.renew(ctx)
+}
+
+// renew asks the server. The caller has the turn.
+func (p *prober) renew(ctx context.Context) (server, error) {
 	s, err := p.ask(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
