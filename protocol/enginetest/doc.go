@@ -41,7 +41,7 @@
 // The driver must log in over connections that the suite dials, because it counts, cuts and stalls them.
 // Dialect is the database's SQL for what is done and asked; a missing piece is a compile error or a nil
 // function, never a test that is skipped. What a database or its driver can't do is said in a field with a
-// name (Dialect.Deaf, LastWords, Partial, Fates, Owns), so that it can be read in one place what an engine does not promise.
+// name (Dialect.Deaf, LastWords, Fates, Owns), so that it can be read in one place what an engine does not promise.
 //
 // # Why it lives a session's life by itself
 //

@@ -192,7 +192,7 @@ func (s *suite) overAndDone(t *testing.T, g *grant, ss *session, st state, mark 
 			t.Errorf("how statement %d ended is not on record", id)
 		}
 	}
-	if st.name == "bulk" && s.kit.Dialect.Partial && len(ss.sink.of(recorder.TypeCopy)) != 1 {
+	if st.name == "bulk" && len(ss.sink.of(recorder.TypeCopy)) != 1 {
 		t.Error("what was loaded is not on record")
 	}
 }

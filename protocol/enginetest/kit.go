@@ -97,8 +97,6 @@ type Dialect struct {
 	// LastWords says whether the server tells how a statement ended whose backend was terminated, so that it
 	// can be on record.
 	LastWords bool
-	// Partial says that a bulk load which an end cut off is on record with what had been sent of it.
-	Partial bool
 	// Fates says whether the server can tell what became of a transaction after its backend is gone.
 	Fates bool
 }

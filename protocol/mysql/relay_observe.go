@@ -233,5 +233,8 @@ func (o *observer) prepared() []string {
 func (o *observer) flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if head := o.queue.head(); o.file.on && head != nil { // what was sent of a file that was cut off
+		o.endOfFile(head, okPacket{})
+	}
 	return o.recordIn()
 }

@@ -154,7 +154,6 @@ var conformanceDialect = enginetest.Dialect{
 	Owns:        true,
 	Fates:       true,
 	LastWords:   true,
-	Partial:     true,
 	Placeholder: func(n int) string { return fmt.Sprintf("$%d", n) },
 	Sleep: func(mark string, seconds int) string {
 		return fmt.Sprintf("SELECT pg_sleep(%d), '%s'", seconds, mark)
