@@ -64,7 +64,7 @@ func TestDevGivesEachTargetItsPlace(t *testing.T) {
 	if served["stock"] != served["orders"] || served["shop"] != "127.0.0.2:17306" || len(served) != 4 {
 		t.Errorf("%v", served)
 	}
-	c, p, err := config.LoadAll(d.path("curfew.yaml"), engineWords())
+	c, p, err := config.Load(d.path("curfew.yaml"), engineWords())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 // inspectHouse reads the configuration and asks each target what the broker lacks: what check shows.
 func inspectHouse(ctx context.Context, path string, targets []string) (checkReport, error) {
 	r := checkReport{Config: path}
-	cfg, pol, err := config.LoadAll(path, engineWords())
+	cfg, pol, err := config.Load(path, engineWords())
 	var wrong *config.Errors
 	if errors.As(err, &wrong) {
 		for _, p := range wrong.Problems {

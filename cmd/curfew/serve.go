@@ -62,7 +62,7 @@ const (
 
 // serve runs Curfew until ctx ends, and then drains it.
 func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error) {
-	cfg, pol, err := config.LoadAll(path, engineWords())
+	cfg, pol, err := config.Load(path, engineWords())
 	if err != nil {
 		return err
 	}

@@ -107,17 +107,9 @@ func (e Engines) named(scheme string) string {
 	return scheme
 }
 
-// Load reads curfew.yaml. Without engines, what has to do with them is not checked.
-func Load(path string, engines Engines) (*Config, error) {
-	c, problems := load(path, engines)
-	if err := wrong(problems); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// LoadAll reads curfew.yaml and the policy that it names, and reports what is wrong in either at once.
-func LoadAll(path string, engines Engines) (*Config, *policy.Policy, error) {
+// Load reads curfew.yaml and the policy that it names, and reports what is wrong in either at once. Without
+// engines, what has to do with them is not checked.
+func Load(path string, engines Engines) (*Config, *policy.Policy, error) {
 	c, problems := load(path, engines)
 	err := wrong(problems)
 	if c == nil || c.Policy == "" {

@@ -68,7 +68,7 @@ func write(t *testing.T, name, text string) string {
 
 func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 	path := write(t, "curfew.yaml", good)
-	c, err := Load(path, kinds)
+	c, err := readConfig(path, kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestListenersMayBeATargetsOwn(t *testing.T) {
   - {engine: mysql, listen: 127.0.0.1:7306, target: shop}
 issuers:`, 1)
 	text = strings.Replace(text, "anchors:", "  shop: {url: 'mariadb://broker@db/shop'}\nanchors:", 1)
-	c, err := Load(write(t, "curfew.yaml", text), kinds)
+	c, err := readConfig(write(t, "curfew.yaml", text), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ issuers:`, 1)
 }
 
 func TestLoadPolicyResolves(t *testing.T) {
-	c, err := Load(write(t, "curfew.yaml", good), kinds)
+	c, err := readConfig(write(t, "curfew.yaml", good), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,14 +252,14 @@ FILE:11: targets.stock: no listener serves it: add - {engine: postgres, listen: 
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, "curfew.yaml", tt.file)
-			_, err := Load(path, kinds)
+			_, err := readConfig(path, kinds)
 			same(t, path, tt.want, err)
 		})
 	}
 }
 
 func TestLoadPolicyReportsEverythingAtOnce(t *testing.T) {
-	c, err := Load(write(t, "curfew.yaml", good), kinds)
+	c, err := readConfig(write(t, "curfew.yaml", good), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,12 +319,12 @@ FILE:25: readers[0].targets[0]: no target "nowhere" in this policy: known here: 
 `, err)
 }
 
-func TestLoadAllReportsBothFiles(t *testing.T) {
+func TestLoadReportsBothFiles(t *testing.T) {
 	path := write(t, "curfew.yaml", good+"nod: x\n")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "policy.yaml"), []byte("rule: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := LoadAll(path, kinds)
+	_, _, err := Load(path, kinds)
 	var es *Errors
 	if !errors.As(err, &es) || !strings.Contains(err.Error(), "curfew.yaml:16: nod: unknown key") ||
 		!strings.Contains(err.Error(), "policy.yaml:1: rule: unknown key") {
@@ -334,7 +334,7 @@ func TestLoadAllReportsBothFiles(t *testing.T) {
 
 func TestMissingFileIsAProblemToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "curfew.yaml")
-	_, _, err := LoadAll(path, kinds)
+	_, _, err := Load(path, kinds)
 	same(t, path, "FILE: can't be read: no such file or directory\n", err)
 }
 
@@ -375,7 +375,7 @@ func same(t *testing.T, path, want string, err error) {
 // The example that docker-compose.yml mounts must load, and what it tells people must be published there.
 func TestDeployedExampleLoads(t *testing.T) {
 	root := filepath.Join("..", "..")
-	c, p, err := LoadAll(filepath.Join(root, "deploy", "curfew.yaml"), kinds)
+	c, p, err := Load(filepath.Join(root, "deploy", "curfew.yaml"), kinds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,4 +401,13 @@ func TestDeployedExampleLoads(t *testing.T) {
 			t.Errorf("deploy/setup.sh makes no password %s for the target %s", secret, name)
 		}
 	}
+}
+
+// readConfig reads curfew.yaml alone.
+func readConfig(path string, engines Engines) (*Config, error) {
+	c, problems := load(path, engines)
+	if err := wrong(problems); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
