@@ -12,6 +12,7 @@ const (
 	protocolVersion = 10
 	sslRequestSize  = 32 // without its header; a HandshakeResponse begins alike
 	maxAttributes   = 256
+	maxUser         = 255 // bytes of a name that are looked at; it stands in logs
 )
 
 // offerable are the capabilities that a client may be offered: those that are the same on both legs, and those
@@ -108,7 +109,7 @@ func (c *client) parseLogin(b []byte, said capability, r *response) (rest []byte
 	if !ok {
 		return nil, false
 	}
-	c.login.User = string(user)
+	c.login.User = string(user[:min(len(user), maxUser)])
 	var answer []byte
 	if said&capPluginAuthLenenc != 0 {
 		answer, b, ok = lenencBytes(b)

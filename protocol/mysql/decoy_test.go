@@ -1,7 +1,9 @@
 package mysql
 
 import (
+	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 
 	"filippo.io/edwards25519"
@@ -16,5 +18,15 @@ func TestDecoysAreKeys(t *testing.T) {
 		if _, err := new(edwards25519.Point).SetBytes(v.ed25519[:]); err != nil {
 			t.Fatalf("decoy %d: %v", i, err)
 		}
+	}
+}
+
+// A name that nobody can have is cut, as servers do: it would stand whole in every log.
+func TestLongName(t *testing.T) {
+	c := &client{front: &Front{}, server: mysqlGreeting()}
+	payload := append(binary.LittleEndian.AppendUint32(nil, uint32(capProtocol41|capSecureConnection)), make([]byte, sslRequestSize-4)...)
+	payload = append(append(payload, strings.Repeat("x", 60000)...), 0, 0)
+	if _, err := c.parseResponse(payload); err != nil || len(c.login.User) != maxUser {
+		t.Errorf("%d bytes, %v", len(c.login.User), err)
 	}
 }

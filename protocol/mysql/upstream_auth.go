@@ -43,6 +43,7 @@ type prover struct {
 	scramble []byte
 	switches int
 	full     bool // caching_sha2_password: the secret was given in full
+	signed   bool // parsec: the salt was answered
 }
 
 // send writes the next packet.
@@ -114,7 +115,8 @@ func (p *prover) more(data []byte) error {
 	case p.plugin == pluginCachingSHA2 && len(data) == 1 && data[0] == sha2AskFull && !p.full:
 		p.full = true
 		return p.giveSecret()
-	case p.plugin == pluginParsec:
+	case p.plugin == pluginParsec && !p.signed: // once: it takes a while
+		p.signed = true
 		return p.signParsec(data)
 	}
 	return fmt.Errorf("unexpected data for the authentication plugin %q", p.plugin)

@@ -174,6 +174,14 @@ func TestScriptedLogins(t *testing.T) {
 			check(err == nil && len(answer) == 96 && ed25519.Verify(key.Public().(ed25519.PublicKey), append(other, answer[:32]...), answer[32:]), pluginParsec)
 			p.send(loginOK)
 		}},
+		{"parsec again and again", mariadbGreeting(), false, nil, "unexpected data", func(p *peer) {
+			p.hello()
+			p.change(pluginParsec, newScramble(32))
+			salt := append([]byte{packetMore, 'P', 0}, newScramble(18)...)
+			p.send(salt)
+			check(len(p.recv()) == 96, "the first answer")
+			p.send(salt)
+		}},
 		{"parsec that would take for ever", mariadbGreeting(), false, nil, "malformed parsec salt", func(p *peer) {
 			p.hello()
 			p.change(pluginParsec, newScramble(32))
