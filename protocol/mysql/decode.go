@@ -63,6 +63,7 @@ type refusal struct {
 const (
 	sentenceXA      = "XA is not allowed by your access level: what it prepares would outlive your grant; commit or roll back in the session"
 	sentenceXid     = "this XA statement could not be rolled back for certain when your grant ends; send it as a statement of its own, with its xid in plain literals"
+	sentenceMany    = "your session has prepared too many XA transactions; go on in a new connection"
 	sentenceDynamic = "SQL that the server puts together itself could hold XA, which your access level does not allow; send the text, or PREPARE it from one plain literal"
 	sentenceCommand = "this command is not allowed through Curfew"
 	sentenceExtra   = "your grant has no connection left; this one is for KILL alone"
@@ -151,7 +152,7 @@ func (o *observer) feed(rest []byte) (int, error) {
 		}
 		at := min(len(window), max(0, from-carried))
 		if !was && !m.ping && m.left-at < 2 { // one zero alone, at the end, is a blank to the servers
-			return 0, errAtEnd
+			return 0, errLate
 		}
 		o.blank(window[at:used], first && m.ping)
 	}
@@ -343,7 +344,8 @@ func (o *observer) word(s string) []byte {
 // the first is, the text's length if there is none.
 func (o *observer) read(text []byte, last bool) (int, error) {
 	m, l := &o.out.msg, &o.out.lex
-	if !m.texted {
+	first := !m.texted
+	if first {
 		m.texted = true
 		l.dynamic, l.dollars, l.allowed = o.mariadb, !o.mariadb, o.level.PreparedTransactions
 		if last && m.command == comQuery {
@@ -357,22 +359,30 @@ func (o *observer) read(text []byte, last bool) (int, error) {
 		l.begin()
 	}
 	at := l.scan(text, last)
-	if at >= 0 {
-		if m.command == comStmtPrepare || o.caps&capMultiStatements == 0 || o.option {
-			at = 0 // a server that takes one statement takes the first, and zeros behind it for its end
+	m.why = refusal{errnoForbidden, sentenceOf(l.found)}
+	for _, xid := range l.xid.take() { // also of those that stand before what must not pass
+		if !o.prepare(xid) {
+			at, m.why.text = 0, sentenceMany
+			break
 		}
-		m.reading, m.blocked, m.why = false, true, refusal{errnoForbidden, sentenceOf(l.found)}
-		o.block()
-		return at, nil
 	}
-	for _, xid := range l.xid.take() {
-		o.prepare(xid)
+	if at < 0 {
+		return len(text), nil
 	}
-	return len(text), nil
+	// A server that takes one statement takes the first, and zeros behind it for its end.
+	if m.command == comStmtPrepare || o.caps&capMultiStatements == 0 || o.option {
+		if at = 0; !first && l.from > 0 {
+			return 0, errLate
+		}
+	}
+	m.reading, m.blocked = false, true
+	o.block()
+	return at, nil
 }
 
-// errAtEnd ends a session that has all but the end of such a statement forwarded: without it, it can't run.
-var errAtEnd = violation(errors.New("a statement of many parts that must not pass, as its last byte shows"))
+// errLate ends a session that has so much of a statement forwarded that what is left can't be put out of
+// action. Without it, the statement can't run.
+var errLate = violation(errors.New("a statement of many parts that must not pass, as its end shows"))
 
 func sentenceOf(f finding) string {
 	switch f {
@@ -384,18 +394,25 @@ func sentenceOf(f finding) string {
 	return sentenceXA
 }
 
-// prepare notes an XA transaction that the text prepares. One event names one: a further one stands in an
-// empty part.
-func (o *observer) prepare(xid []byte) {
-	o.gids = append(o.gids, string(xid))
+// prepare notes an XA transaction that the text prepares; false: there are too many. One event names one: a
+// further one stands in an empty part.
+func (o *observer) prepare(xid []byte) bool {
+	if _, ok := o.gids[string(xid)]; !ok && len(o.gids) >= limitXids {
+		return false
+	}
+	if o.gids == nil {
+		o.gids = map[string]struct{}{}
+	}
+	o.gids[string(xid)] = struct{}{}
 	e := &o.out.events[len(o.out.events)-1]
 	if e.Prepares == nil {
 		e.Prepares = xid
-		return
+		return true
 	}
 	part := recorder.Event{Type: recorder.TypePart, ID: e.ID, Field: recorder.FieldText, Prepares: xid, More: e.More}
 	e.More = true
 	o.out.events = append(o.out.events, part)
+	return true
 }
 
 // number writes one, to where word copies names.

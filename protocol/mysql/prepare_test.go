@@ -171,6 +171,38 @@ func TestHideAndSeek(t *testing.T) {
 		{known, "EXECUTE s USING @a", foundNothing},
 		{known, "CREATE PROCEDURE p(v TEXT) EXECUTE IMMEDIATE \"v\"", foundDynamic},
 		{known, "EXECUTE IMMEDIATE \"SELECT 1\"", foundNothing},
+		// -- and */ that are none.
+		{known, "SELECT 1--- '\n5; XA START 'a' -- '", foundXA},
+		{known, "SELECT 1---- '\n5; XA START 'a' -- '", foundXA},
+		{known, "SELECT 1--\t'\n5; XA START 'a' -- '", foundXA},
+		{known, "SELECT 2*/*'*/3; XA START 'a' -- '", foundXA},
+		{known, "SELECT 2**/*'*/3; XA START 'a' -- '", foundXA},
+		{known, "/*! SELECT 2*//*'*/; XA START 'a' -- '", foundXA},
+		// Names beyond ASCII, of characters whose second half may be any.
+		{known, "PREPARE \xe9 FROM @v", foundDynamic},
+		{known, "PREPARE a\xe9b FROM @v", foundDynamic},
+		{known, "PREPARE \x81@ FROM @v", foundDynamic},
+		{known, "PREPARE a\x81\\b FROM @v", foundDynamic},
+		{known, "PREPARE \x81|\x81} FROM @v", foundDynamic},
+		{known, "PREPARE \x81\x30\x81\x30 FROM @v", foundDynamic},
+		{known, "CREATE PROCEDURE p(\xe9 TEXT) EXECUTE IMMEDIATE \xe9", foundDynamic},
+		// Where a statement may begin within another.
+		{known, "IF 1 THEN PREPARE s FROM @v; END IF", foundDynamic},
+		{known, "IF 1 THEN DO 1; ELSE EXECUTE IMMEDIATE @v; END IF", foundDynamic},
+		{known, "BEGIN NOT ATOMIC PREPARE s FROM @v; END", foundDynamic},
+		{known, "BEGIN NOT ATOMIC BEGIN EXECUTE IMMEDIATE @v; END; END", foundDynamic},
+		{known, "l: LOOP PREPARE s FROM @v; END LOOP", foundDynamic},
+		{known, "<<l>> PREPARE s FROM @v", foundDynamic},
+		{known, "WHILE 1 DO EXECUTE IMMEDIATE @v; END WHILE", foundDynamic},
+		{known, "REPEAT EXECUTE IMMEDIATE @v; UNTIL 1 END REPEAT", foundDynamic},
+		{known, "FOR i IN 1..3 DO EXECUTE IMMEDIATE @v; END FOR", foundDynamic},
+		{known, "CASE 1 WHEN 1 THEN EXECUTE IMMEDIATE @v; END CASE", foundDynamic},
+		{known, "SET STATEMENT max_statement_time = 1 FOR EXECUTE IMMEDIATE @v", foundDynamic},
+		{known, "CREATE PROCEDURE p() PREPARE s FROM @v", foundDynamic},
+		{known, "CREATE PROCEDURE p() COMMENT 'x' PREPARE s FROM @v", foundDynamic},
+		{known, "ALTER EVENT e DO EXECUTE IMMEDIATE @v", foundDynamic},
+		{known, "BEGIN NOT ATOMIC DECLARE EXIT HANDLER FOR c PREPARE s FROM @v; END", foundDynamic},
+		{known, "/*!50000 PREPARE*/ s FROM @v", foundDynamic},
 		{mysqls, "PREPARE s FROM @v", foundNothing},
 		{mysqls, "SELECT $$ ' $$; XA START 'a' -- '", foundXA},
 		{mysqls, "SELECT $x$ ' $x$; XA START 'a' -- '", foundXA},
@@ -189,6 +221,34 @@ func TestHideAndSeek(t *testing.T) {
 		}
 		if l := test.l; test.want != foundNothing && !l.mayMatter([]byte(test.text)) {
 			t.Errorf("%q is not even looked at", test.text)
+		}
+	}
+}
+
+// ordinary are texts that nobody wrote to confuse.
+var ordinary = []string{
+	`INSERT INTO docs (body) VALUES ('{"name": "O\'Brien", "path": "C:\\Users\\xa\\Documents", "note": "line\nline\ttab", "quote": "\"xa\" prepare"}')`,
+	`UPDATE files SET path = 'C:\Program Files\XA\bin\', name = 'it\'s' WHERE path LIKE '\\\\server\\share\\%'`,
+	`SELECT * FROM log WHERE line REGEXP '^\\[[0-9]+\\] \'?(prepare|execute) [\\w\'-]+ from .*;$' AND host RLIKE "\\.example\\.com$"`,
+	`INSERT INTO recipes VALUES ('Don\'t prepare pasta from scratch', 'We\'ll prepare it; then cook', "Mum's \"quick\" xa sauce -- for 4 # people")`,
+	`INSERT INTO notes VALUES ('L\'équipe n\'a pas préparé l\'été; à l\'œuvre'), ('Das Gerät geht\'s nicht; prüfe xa'), ('日本語のテキスト\'、表\\ソース'), ('это\'тест; ещё')`,
+	`INSERT INTO crm VALUES (1, 'Please don\'t execute the contract; we\'ll prepare a new one', NULL), (2, 'she said \"execute immediately\"', '')`,
+	"INSERT INTO t VALUES (1, 'a\\\\'), (2, '\\\\b'), (3, 'c\\''d') ON DUPLICATE KEY UPDATE a = VALUES(a) /* it's fine */",
+	"CREATE PROCEDURE move(a INT) BEGIN DECLARE done INT DEFAULT 0; DECLARE c CURSOR FOR SELECT x FROM y; DECLARE CONTINUE HANDLER FOR NOT FOUND SET done = 1; OPEN c; l: LOOP FETCH c INTO a; IF done THEN LEAVE l; END IF; UPDATE t SET b = CONCAT('it\\'s ', a); END LOOP; CLOSE c; END",
+	"CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW BEGIN IF NEW.x LIKE '%\\_%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'can\\'t xa'; END IF; END",
+	"CREATE FUNCTION f(a TEXT) RETURNS TEXT DETERMINISTIC RETURN REPLACE(REPLACE(a, '\\\\', '/'), '\\'', \"\\\"\")",
+	"SELECT xa.id, xa.`start`, 'it\\'s' FROM accounts xa JOIN b ON xa.id = b.xa WHERE xa.name <> 'x\\'a'",
+	"PREPARE s FROM 'SELECT ? + ?'; SET @a = 'it\\'s'; EXECUTE s USING @a, @a; DEALLOCATE PREPARE s",
+}
+
+// TestOrdinary: what is ordinary passes, with any backslashes in it.
+func TestOrdinary(t *testing.T) {
+	for _, text := range ordinary {
+		for _, l := range []lexer{{dynamic: true}, {dollars: true}, {dynamic: true, allowed: true}} {
+			l.begin()
+			if at := l.scan([]byte(text), true); at >= 0 || l.lost {
+				t.Errorf("%s: %d at %d, lost %v", text, l.found, at, l.lost)
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 
 // fuzzConfig makes an observer's configuration of a byte.
 func fuzzConfig(whole int, flags byte) observerConfig {
-	c := observerConfig{whole: whole, status: statusAutocommit, mariadb: flags&fuzzMariaDB != 0, extra: flags&fuzzExtra != 0}
+	c := observerConfig{whole: whole, caps: capMultiStatements, status: statusAutocommit, mariadb: flags&fuzzMariaDB != 0, extra: flags&fuzzExtra != 0}
 	if flags&fuzzEOF != 0 {
 		c.caps |= capDeprecateEOF | capSessionTrack
 	}

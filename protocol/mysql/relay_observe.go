@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,8 +58,8 @@ type observer struct {
 	ids      uint64 // number of the last statement
 	bye      bool   // the client said goodbye
 	file     file
-	gids     []string
-	option   bool // whether several statements may stand in a text was set anew
+	gids     map[string]struct{} // XA transactions that its statements prepared
+	option   bool                // whether several statements may stand in a text was set anew
 
 	out outbound // Outbound's own, but for out.meter and out.seq
 	in  inbound  // Inbound's own
@@ -226,7 +228,7 @@ func (o *observer) inFlight() uint64 {
 func (o *observer) prepared() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.gids[:len(o.gids):len(o.gids)]
+	return slices.Collect(maps.Keys(o.gids))
 }
 
 // flush records what is left.

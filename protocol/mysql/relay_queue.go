@@ -3,6 +3,9 @@ package mysql
 // limitPending is how many commands may wait for their answers before the client is made to wait.
 const limitPending = 1 << 16
 
+// limitXids is how many XA transactions a session may prepare: they are remembered for as long as the grant is.
+const limitXids = 10_000
+
 // limitPrepared is how many bytes of a session's prepared statements are remembered. A server keeps far
 // more for each of them; where the types of its parameters are forgotten here they are recorded as raw bytes.
 // Which statement it is, is never forgotten: a session that has more of them than fit is ended.

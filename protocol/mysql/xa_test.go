@@ -42,8 +42,12 @@ func inHex(text string) string { return fmt.Sprintf("0x%x", text) }
 // XA does not pass a level that has none by what the server reads otherwise than it looks.
 func TestXAInDisguise(t *testing.T) {
 	need(t)
-	admin(t, "test", "DROP PROCEDURE IF EXISTS bare", "CREATE PROCEDURE bare() SET sql_mode = 'NO_BACKSLASH_ESCAPES'")
-	t.Cleanup(func() { admin(t, "test", "DROP PROCEDURE bare") })
+	if !testServer.IsMariaDB() {
+		admin(t, "", "SET GLOBAL log_bin_trust_function_creators = ON")
+	}
+	admin(t, "test", "DROP PROCEDURE IF EXISTS bare", "CREATE PROCEDURE bare() SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
+		"DROP FUNCTION IF EXISTS plain", "CREATE FUNCTION plain() RETURNS INT BEGIN SET sql_mode = ''; RETURN 1; END")
+	t.Cleanup(func() { admin(t, "test", "DROP PROCEDURE bare", "DROP FUNCTION plain") })
 	for name, test := range map[string]struct {
 		before, text string
 		mariadb      bool
@@ -51,6 +55,9 @@ func TestXAInDisguise(t *testing.T) {
 		"a comment behind a minus":   {text: "SELECT 1--- '\n5; XA START 'hidden' -- '"},
 		"a comment behind a star":    {text: "SELECT 2*/*'*/3; XA START 'hidden' -- '"},
 		"a routine's sql_mode":       {before: "CALL bare()", text: "SELECT 'a\\' , ' ; XA START 'hidden' -- '"},
+		"a mode that no flag tells":  {before: "SET sql_mode = 'NO_BACKSLASH_ESCAPES', @x = plain()", text: "SELECT '\\'; XA START 'hidden' -- '"},
+		"a name of two bytes":        {before: "SET @v = " + inHex("XA START 'hidden'") + "; SET NAMES gbk", text: "PREPARE \x81@ FROM @v; EXECUTE \x81@", mariadb: true},
+		"a parameter beyond ASCII":   {text: "CREATE PROCEDURE p(é TEXT) EXECUTE IMMEDIATE é", mariadb: true},
 		"a name beyond ASCII":        {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE é FROM @v; EXECUTE é", mariadb: true},
 		"a name with such a middle":  {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE aéb FROM @v; EXECUTE aéb", mariadb: true},
 		"a name that ends in such":   {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE é1é FROM @v; EXECUTE é1é", mariadb: true},
