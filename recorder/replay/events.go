@@ -35,14 +35,20 @@ func (p *player) attached(e *recorder.Event, at time.Duration) {
 func (p *player) statement(e *recorder.Event, at time.Duration) {
 	p.begin(at, bold, fmt.Sprintf("#%d", e.ID))
 	var what []string
-	if e.Kind != recorder.KindSimple {
+	name := e.Name
+	if e.Kind == recorder.KindCommand {
+		what, name = append(what, join(" ", string(e.Kind), string(e.Name))), nil
+	} else if e.Kind != recorder.KindSimple {
 		what = append(what, string(e.Kind))
 	}
 	if e.Of > 0 {
 		what = append(what, fmt.Sprintf("of #%d", e.Of))
 	}
-	if len(e.Name) > 0 {
-		what = append(what, fmt.Sprintf("name %q", e.Name))
+	if len(name) > 0 {
+		what = append(what, fmt.Sprintf("name %q", name))
+	}
+	if e.Field == recorder.FieldParam { // a value that is sent ahead
+		what = append(what, fmt.Sprintf("$%d", e.Index+1))
 	}
 	if len(e.Portal) > 0 {
 		what = append(what, fmt.Sprintf("portal %q", e.Portal))
@@ -70,8 +76,20 @@ func (p *player) statement(e *recorder.Event, at time.Duration) {
 	}
 }
 
+// sentAhead is the type of a parameter whose value is in statements before; its own is the first one's number.
+const sentAhead = "stmt_send_long_data"
+
 func (p *player) param(i int, v *recorder.Param) {
-	p.out.line(cyan, fmt.Sprintf("$%d %s = ", i+1, v.Type))
+	name := fmt.Sprintf("$%d", i+1)
+	if len(v.Name) > 0 {
+		name = string(v.Name)
+	}
+	if v.Type == sentAhead {
+		p.out.line(cyan, name+" = ")
+		p.out.text(dim, "sent from #"+string(v.Value)+" on")
+		return
+	}
+	p.out.line(cyan, name+" "+v.Type+" = ")
 	switch {
 	case v.Null:
 		p.out.text(dim, "NULL")
@@ -145,7 +163,7 @@ func (p *player) copied(e *recorder.Event, at time.Duration) {
 	if len(e.SHA256) > 0 {
 		sum = "sha256 " + hex.EncodeToString(e.SHA256)
 	}
-	p.out.text(green, join(" · ", about(e.Of), plural(e.Rows, "row"), plural(e.Bytes, "byte"), span(e.Duration), sum))
+	p.out.text(green, join(" · ", about(e.Of), string(e.Tag), plural(e.Rows, "row"), plural(e.Bytes, "byte"), span(e.Duration), sum))
 }
 
 func (p *player) notice(e *recorder.Event, at time.Duration) {

@@ -209,6 +209,26 @@ func TestParametersInParts(t *testing.T) {
 	}
 }
 
+// What only MySQL has: commands by their names, attributes by theirs, values that were sent ahead, and files.
+func TestMySQL(t *testing.T) {
+	got := play(t, session(
+		`"us":1,"type":"statement","id":1,"kind":"prepare","text":"SELECT ?, ?"`,
+		`"us":2,"type":"statement","id":2,"kind":"command","name":"stmt_send_long_data","of":1,"field":"param","index":1,"text":"a long value"`,
+		`"us":3,"type":"statement","id":3,"kind":"execute","of":1,"params":[{"type":"int","value":"7"},{"type":"stmt_send_long_data","value":"2"},{"type":"char","value":"abc","name":"trace\u001b[31m"}]`,
+		`"us":4,"type":"statement","id":4,"kind":"command","name":"ping"`,
+		`"us":5,"type":"statement","id":5,"kind":"simple","text":"LOAD DATA LOCAL INFILE 'f' INTO TABLE t"`,
+		`"us":6,"type":"copy","of":5,"direction":"in","tag":"f.csv","rows":3,"bytes":30`,
+	), Options{NoWait: true})
+	for _, want := range []string{
+		"#2  command stmt_send_long_data, of #1, $2 a long value", "#3  execute, of #1 SELECT ?, ?", "$1 int = 7", "$2 = sent from #2 on", `trace\x1b[31m char = abc`,
+		"#4  command ping", "#5 · f.csv · 3 rows",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing:\n%s", want, got)
+		}
+	}
+}
+
 func TestBrokenRecording(t *testing.T) {
 	text := session(story...)
 	var out bytes.Buffer
