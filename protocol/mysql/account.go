@@ -180,8 +180,11 @@ func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error)
 	if err != nil {
 		return unknown, fmt.Errorf("kill backend %d of %s: %w", pid, a.spec.Name, err)
 	}
-	if len(ends) == 0 { // it had ended by itself
-		return protocol.Outcome{Backend: unknown.Backend, InFlight: unknown.InFlight, Fate: protocol.FateNone}, nil
+	if len(ends) == 0 { // it had ended by itself, or by a KILL of somebody's, which does not prove what it did before
+		if unknown.InFlight == 0 {
+			unknown.Fate = protocol.FateNone
+		}
+		return unknown, nil
 	}
 	a.note(ends)
 	o, _ := a.outcome(l)
