@@ -174,6 +174,8 @@ func FuzzObserver(f *testing.F) {
 	}
 	attributes := glue([]byte{comQuery, 2, 1, 2, 1}, le16(typeString), []byte("\x01k"), le16(typeLong), []byte("\x01n"), []byte("\x03abc"), []byte("SELECT 1"))
 	f.Add(packets(0, attributes), packets(1, okWith(0)), []byte{3}, byte(fuzzAttributes))
+	f.Add(packets(0, attributed(0x100|typeTiny, 0, "\x08SELECT 1DROP")), packets(1, okWith(0)), []byte{3}, byte(fuzzAttributes))
+	f.Add(packets(0, command(comQuery, "XA PREPARE 'A','B',"+strings.Repeat(" ", minWhole)+"4294967295")), packets(1, okWith(0)), []byte{3}, byte(fuzzXA))
 	f.Add([]byte("\xff\xff\xff\x00\x03"), []byte("\x01\x00\x00\x01\x00"), []byte{2}, byte(0))
 	f.Fuzz(func(t *testing.T, client, server, sizes []byte, flags byte) {
 		if len(client) > 1<<16 || len(server) > 1<<16 {
@@ -296,6 +298,10 @@ func FuzzLexer(f *testing.F) {
 	f.Add([]byte("XA START 'a'; SELECT '\\'' `x` /*! /* */ \"y\" -- x\n # z\n */"), uint8(3), uint8(0))
 	f.Add([]byte("PREPARE s FROM 'SELECT 1' USING @a; EXECUTE IMMEDIATE 'xa' \x83\\"), uint8(0), uint8(0xff))
 	f.Add([]byte("XA PREPARE 'a', X'6263', 7; XA PREPARE 0x61"), uint8(1), uint8(0x80))
+	f.Add([]byte("SELECT 1--- '\n5*/*'*/3; PREPARE a\x81@ FROM @v; l: LOOP EXECUTE IMMEDIATE \xe9"), uint8(2), uint8(32))
+	for i, text := range ordinary {
+		f.Add([]byte(text), uint8(i), uint8(32))
+	}
 	f.Fuzz(func(t *testing.T, text []byte, size, flags uint8) {
 		with := lexer{dynamic: flags&32 != 0, dollars: flags&64 != 0, allowed: flags&128 != 0}
 		whole, pieces := with, with

@@ -313,3 +313,23 @@ func TestBulk(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestGrantNamed: the server hears which grant a session is for, whatever the client says of itself.
+func TestGrantNamed(t *testing.T) {
+	w := newWire(t, protocol.Level{})
+	l := &link{client: &client{login: protocol.Login{Attributes: map[string]string{attrGrant: "forged"}}}, owner: w.account}
+	if got := l.landing(); got.grant != w.account.spec.Grant || got.grant == "" {
+		t.Errorf("the session is for %q", got.grant)
+	}
+	if testServer.IsMariaDB() {
+		return // it keeps none unless it is told to
+	}
+	c := w.connect("connectionAttributes=" + attrGrant + ":forged")
+	var got string
+	row := c.QueryRowContext(t.Context(), "SELECT GROUP_CONCAT(attr_value) FROM performance_schema.session_account_connect_attrs WHERE processlist_id = CONNECTION_ID() AND attr_name = '"+attrGrant+"'")
+	if err := row.Scan(&got); err != nil || got != w.account.spec.Grant {
+		t.Errorf("the server was told %q, %v", got, err)
+	}
+	hangUp(t, c)
+	w.bye()
+}
