@@ -24,7 +24,7 @@ func TestZeroed(t *testing.T) {
 		{capMultiStatements, nil, command(comQuery, "DO 1; -- c\n XA START 'a'"), "DO 1;"},
 		{capMultiStatements, nil, command(comQuery, "DO 1;XA START 'a'; DO 2"), "DO 1;"},
 		{capMultiStatements, nil, command(comQuery, "DO 'it\\'s;'; XA START 'a'"), "DO 'it\\'s;"}, // which of the two ends the first?
-		{capMultiStatements, nil, command(comQuery, "DO 'x\\'; DO 1; XA START 'a'"), ""}, // where it begins if the backslash escapes
+		{capMultiStatements, nil, command(comQuery, "DO 'x\\'; DO 1; XA START 'a'"), ""},          // where it begins if the backslash escapes
 		{capMultiStatements, option, command(comQuery, "DO 1; XA START 'a'"), ""},
 		{capMultiStatements, nil, command(comStmtPrepare, "DO 1; XA START 'a'"), ""},
 		{0, nil, command(comQuery, "DO 1; XA START 'a'"), ""},
