@@ -55,7 +55,7 @@ func TestXAInDisguise(t *testing.T) {
 		"a comment behind a minus":   {text: "SELECT 1--- '\n5; XA START 'hidden' -- '"},
 		"a comment behind a star":    {text: "SELECT 2*/*'*/3; XA START 'hidden' -- '"},
 		"a routine's sql_mode":       {before: "CALL bare()", text: "SELECT 'a\\' , ' ; XA START 'hidden' -- '"},
-		"a mode that no flag tells":  {before: "SET sql_mode = 'NO_BACKSLASH_ESCAPES', @x = plain()", text: "SELECT '\\'; XA START 'hidden' -- '"},
+		"a function's sql_mode":      {before: "SET sql_mode = 'NO_BACKSLASH_ESCAPES', @x = plain()", text: "SELECT '\\'; XA START 'hidden' -- '"},
 		"a name of two bytes":        {before: "SET @v = " + inHex("XA START 'hidden'") + "; SET NAMES gbk", text: "PREPARE \x81@ FROM @v; EXECUTE \x81@", mariadb: true},
 		"a parameter beyond ASCII":   {text: "CREATE PROCEDURE p(é TEXT) EXECUTE IMMEDIATE é", mariadb: true},
 		"a name beyond ASCII":        {before: "SET @v = " + inHex("XA START 'hidden'"), text: "PREPARE é FROM @v; EXECUTE é", mariadb: true},
