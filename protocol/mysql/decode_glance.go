@@ -162,3 +162,45 @@ func (l *lexer) plainLiteral(text []byte) int {
 	}
 	return 0
 }
+
+// calm says how many bytes from here on lead none of several readings anywhere else.
+func (l *lexer) calm(text []byte) int {
+	if len(l.cur) < 2 || l.lost || l.xid.on {
+		return 0
+	}
+	for i, c := range text {
+		for j := range l.cur {
+			if !l.cur[j].calm(c) {
+				return i
+			}
+		}
+		for j := range l.cur {
+			r := &l.cur[j]
+			if r.high = c >= 0x80; r.place == inWord {
+				r.spell(c)
+			}
+		}
+	}
+	return len(text)
+}
+
+// calm says whether a byte leaves a reading where it is.
+func (r *reading) calm(c byte) bool {
+	switch r.place {
+	case inSingle:
+		return c != '\'' && c != '\\' && r.step != inText
+	case inDouble:
+		return c != '"' && c != '\\' && r.step != inText
+	case inTick:
+		return c != '`'
+	case inLine:
+		return c != '\n'
+	case inBlock:
+		return c != '*' && c != '/'
+	case inWord:
+		return wordByte(c)
+	case inCode:
+		return c <= ' '
+	}
+	return false
+}

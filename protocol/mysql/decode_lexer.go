@@ -114,7 +114,8 @@ func (l *lexer) scan(text []byte, end bool) int {
 	base := l.at
 	for i := 0; i < len(text); i++ {
 		i += l.idle(text[i:])
-		if i += l.stride(text[i:]); i == len(text) {
+		i += l.stride(text[i:])
+		if i += l.calm(text[i:]); i == len(text) {
 			break
 		}
 		l.at = base + i
