@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/curfewdb/curfew/protocol"
@@ -14,10 +15,12 @@ func TestGuessedHandle(t *testing.T) {
 	w := newWire(t, protocol.Level{})
 	c := w.raw(eofCaps)
 	execute := func(handle uint32) []byte { return executeOf(handle) }
-	c.send(command(comStmtPrepare, "DO 'first'"), execute(1))
+	c.send(command(comStmtPrepare, "DO 'any'"))
+	handle := binary.LittleEndian.Uint32(c.packet(1)[1:]) // a MariaDB counts on from a connection before
+	c.send(command(comStmtPrepare, "DO 'first'"), execute(handle+1))
 	c.packet(1)
 	c.packet(1)
-	c.send([]byte{comResetConnection}, command(comStmtPrepare, "DO 'second'"), execute(1), execute(2))
+	c.send([]byte{comResetConnection}, command(comStmtPrepare, "DO 'second'"), execute(1), execute(handle+2))
 	for range 4 {
 		c.packet(1)
 	}
