@@ -82,7 +82,7 @@ func (o *observer) command(size int, seq byte, rest []byte) (int, error) {
 		return 0, relay.ErrBusy
 	}
 	whole := headerSize+size <= o.whole
-	if n := min(headerSize+size, o.whole); len(rest) < n {
+	if len(rest) < headerSize+min(size, o.whole) { // what feed takes at first
 		return 0, nil
 	}
 	body := rest[headerSize:min(headerSize+size, o.whole)]
