@@ -382,15 +382,3 @@ func onlyReads(text string) bool {
 	}
 	return false
 }
-
-// transaction says whether a transaction was open by the server's last word to the session.
-func (l *link) transaction() bool {
-	if l.obs == nil {
-		return false
-	}
-	l.obs.mu.Lock()
-	defer l.obs.mu.Unlock()
-	return l.obs.status&(statusInTrans|statusInTransReadOnly) != 0
-}
-
-var _ transactor = (*link)(nil)

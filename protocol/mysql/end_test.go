@@ -81,7 +81,7 @@ func TestLastWordsStock(t *testing.T) {
 	w := newWire(t, protocol.Level{})
 	path, err := osexec.LookPath("mariadb")
 	if err != nil {
-		t.Skip("no mariadb client")
+		t.Fatal("no mariadb client: apt-get install mariadb-client")
 	}
 	cmd := osexec.Command(path, "--no-defaults", "--protocol=tcp", "-h127.0.0.1", "-P"+strconv.Itoa(w.port()), "-u"+w.user, "-p"+personPassword, "--skip-ssl", "-N", "-n", "test")
 	in, _ := cmd.StdinPipe()

@@ -46,6 +46,7 @@ var (
 	_ protocol.Link   = (*link)(nil)
 	_ protocol.Client = (*client)(nil)
 	_ session         = (*link)(nil)
+	_ transactor      = (*link)(nil)
 )
 
 func (l *link) pid() uint32     { return l.backend.Load() }
@@ -63,6 +64,16 @@ func (l *link) prepared() []string {
 		return nil
 	}
 	return l.obs.prepared()
+}
+
+// transaction says whether a transaction was open by the server's last word to the session.
+func (l *link) transaction() bool {
+	if l.obs == nil {
+		return false
+	}
+	l.obs.mu.Lock()
+	defer l.obs.mu.Unlock()
+	return l.obs.status&(statusInTrans|statusInTransReadOnly) != 0
 }
 
 // Attach logs in upstream as a's user, tells the client that it is in, and joins the two.
