@@ -68,9 +68,17 @@ type Link interface {
 	Relay(ctx context.Context, sink Sink) error
 	// Notify shows the client a notice at the next message boundary, if its protocol has a place for one.
 	Notify(text string)
+	// Usage says what the session has moved so far. It costs next to nothing and never waits.
+	Usage() Usage
 	// Kill terminates this session's backend in the database and reads the server's side to its end.
 	// It is called for every end but the client's own goodbye.
 	Kill(ctx context.Context) (Outcome, error)
+}
+
+// Usage is what a session has moved so far.
+type Usage struct {
+	FromClient, FromServer uint64 // bytes, of the protocol as it is spoken inside TLS
+	InFlight               bool   // a request waits for its answer, or for the rest of it
 }
 
 // Sink keeps events. An error means: not kept, so don't let it happen.

@@ -213,7 +213,8 @@ func (l link) Relay(ctx context.Context, s protocol.Sink) error {
 	l.w.do("relay")
 	return l.w.relay(ctx, s)
 }
-func (l link) Notify(string) { l.w.do("notify") }
+func (l link) Notify(string)         { l.w.do("notify") }
+func (l link) Usage() protocol.Usage { return protocol.Usage{} }
 func (l link) Kill(context.Context) (protocol.Outcome, error) {
 	return protocol.Outcome{InFlight: 3, Fate: protocol.FateAborted}, l.w.do("kill")
 }

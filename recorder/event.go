@@ -171,6 +171,8 @@ const (
 	EndReleased    = "released"    // the holder said the task is done
 	EndServer      = "server"      // the database closed the connection
 	EndRecord      = "record"      // the recording could not be kept
+	EndKilled      = "killed"      // ended by a person who may; the grant goes on
+	EndIdle        = "idle"        // nothing happened for longer than the access level allows
 	EndDrained     = "drained"     // this node is stopping
 	EndViolation   = "violation"   // the client broke the protocol or a limit
 	EndForeign     = "foreign"     // the account was used past the proxy

@@ -248,6 +248,12 @@ func (l *link) killed(id uint64) (backend uint32, ok bool, err error) {
 	return other.pid(), err == nil, err
 }
 
+// Usage says what the session has moved so far.
+func (l *link) Usage() protocol.Usage {
+	in, out := l.pipe.Moved()
+	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.inFlight() != 0}
+}
+
 // Kill terminates the backend and reads the server's side to its end, so that the results of what was in
 // flight are on record. Nothing is forwarded.
 func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {

@@ -231,6 +231,12 @@ func (l *link) cancel(ctx context.Context, from string) error {
 	return l.up.cancel(ctx, l.dial)
 }
 
+// Usage says what the session has moved so far.
+func (l *link) Usage() protocol.Usage {
+	in, out := l.pipe.Moved()
+	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.inFlight() != 0}
+}
+
 // Kill terminates the backend and reads the server's side to its end, so that the results of what was in
 // flight are on record. Nothing is forwarded.
 func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {

@@ -89,6 +89,8 @@ type Relay struct {
 	ends    chan End
 	inDone  chan struct{} // closed when the inbound loop has returned
 
+	fromClient, fromServer atomic.Uint64 // bytes that were dealt with
+
 	serverW sync.Mutex // held over a write to the server
 
 	clientW sync.Mutex // held over a write to the client; guards what follows
@@ -183,6 +185,7 @@ func (r *Relay) observeOut() (End, bool) {
 			}
 		}
 		r.out.drop(n)
+		r.fromClient.Add(uint64(n))
 		switch {
 		case err == nil && r.out.full():
 			return End{Watcher, errNoProgress}, false
@@ -246,6 +249,7 @@ func (r *Relay) observeIn() (End, bool) {
 		werr = r.toClient(out)
 	}
 	r.in.drop(n)
+	r.fromServer.Add(uint64(n))
 	switch {
 	case err != nil:
 		return End{Watcher, err}, false
@@ -329,6 +333,11 @@ func (r *Relay) Notify(msg []byte) {
 			r.writeNotes() // if it fails, the next write fails too and ends the session
 		}
 	}()
+}
+
+// Moved says how many bytes came from the client and from the server and were dealt with.
+func (r *Relay) Moved() (fromClient, fromServer uint64) {
+	return r.fromClient.Load(), r.fromServer.Load()
 }
 
 // Tell writes the last message that this client sees, if it can be done between two messages and
