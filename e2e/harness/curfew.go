@@ -152,6 +152,9 @@ func (c *Curfew) Reload() error { return c.cmd.Process.Signal(syscall.SIGHUP) }
 // Exited is closed when the process that was started last is gone.
 func (c *Curfew) Exited() <-chan struct{} { return c.exited }
 
+// PID is the process's that was started last.
+func (c *Curfew) PID() int { return c.cmd.Process.Pid }
+
 // PeakMemory is the most that the process has had resident so far, in bytes.
 func (c *Curfew) PeakMemory() (int, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
