@@ -14,6 +14,8 @@ const (
 	DefaultLapse = 24 * time.Hour
 	// Shortest is the shortest access there is.
 	Shortest = time.Second
+	// ShortestIdle is the shortest time that a level may let a session do nothing.
+	ShortestIdle = time.Second
 	// Ahead is how far ahead a start may be asked for: what begins later is standing access in waiting.
 	Ahead = 30 * 24 * time.Hour
 )

@@ -33,6 +33,8 @@ type Level struct {
 	PreparedTransactions bool     `json:"prepared_transactions,omitempty"`
 	LocalInfile          bool     `json:"local_infile,omitempty"`
 	Sessions             int      `json:"sessions,omitempty"` // connections at once; 0 = DefaultSessions
+
+	Idle time.Duration `json:"idle,omitempty"` // how long a session may do nothing; 0 = as long as the grant lasts
 }
 
 // DefaultSessions is the connection limit of an account whose level names none.
@@ -46,6 +48,8 @@ func (l Level) ConnectionLimit() int {
 	return l.Sessions
 }
 
+// equal reports whether an account of one level is as good as one of the other. Idle is no part of that: it
+// ends sessions, and a grant keeps the one that it was given.
 func (l Level) equal(m Level) bool {
 	return l.SetRole == m.SetRole && l.PreparedTransactions == m.PreparedTransactions && l.LocalInfile == m.LocalInfile &&
 		l.ConnectionLimit() == m.ConnectionLimit() && slices.Equal(l.Roles, m.Roles)

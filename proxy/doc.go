@@ -47,6 +47,8 @@ type Recording interface {
 	protocol.Sink
 	HeaderHash() string
 	Seal(e recorder.End) (recorder.Sealed, error)
+	// Lost is closed once nothing more can be kept: the recording broke, or its disk hangs. nil: never.
+	Lost() <-chan struct{}
 }
 
 // Sessions is the journal of sessions. Each call is durable, and on the ledger, when it returns nil.

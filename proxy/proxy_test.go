@@ -36,6 +36,9 @@ type world struct {
 	gids    []string                 // what each recording shows as prepared
 	hang    map[string]chan struct{} // step → it hangs until this is closed
 
+	lost  chan struct{}         // what a recording's Lost gives
+	usage func() protocol.Usage // nil: nothing moves
+
 	deaf bool // the target says nothing while it provisions
 
 	relay func(ctx context.Context, sink protocol.Sink) error
@@ -113,6 +116,7 @@ type recording struct{ w *world }
 
 func (r recording) Record(...recorder.Event) error { return r.w.do("record") }
 func (r recording) HeaderHash() string             { return "" }
+func (r recording) Lost() <-chan struct{}          { return r.w.lost }
 func (r recording) Seal(e recorder.End) (recorder.Sealed, error) {
 	r.w.mu.Lock()
 	r.w.ends = append(r.w.ends, e)
@@ -213,8 +217,13 @@ func (l link) Relay(ctx context.Context, s protocol.Sink) error {
 	l.w.do("relay")
 	return l.w.relay(ctx, s)
 }
-func (l link) Notify(string)         { l.w.do("notify") }
-func (l link) Usage() protocol.Usage { return protocol.Usage{} }
+func (l link) Notify(string) { l.w.do("notify") }
+func (l link) Usage() protocol.Usage {
+	if l.w.usage == nil {
+		return protocol.Usage{}
+	}
+	return l.w.usage()
+}
 func (l link) Kill(context.Context) (protocol.Outcome, error) {
 	return protocol.Outcome{InFlight: 3, Fate: protocol.FateAborted}, l.w.do("kill")
 }

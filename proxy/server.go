@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/recorder"
 )
@@ -19,7 +21,7 @@ const (
 	drainTimeout  = 20 * time.Second // all of them, when this node stops
 )
 
-// Config is what a Server is made of. All fields but Step are required.
+// Config is what a Server is made of. All fields but Metrics and Step are required.
 type Config struct {
 	Node         string
 	Installation string
@@ -30,8 +32,9 @@ type Config struct {
 	Recordings   Recordings
 	Sessions     Sessions
 	Accounts     Accounts
-	FailedLogin  func(address string) // counts a stranger that was turned away
-	MaxStrangers int                  // connections in mid-handshake at once; 0 = 256
+	FailedLogin  func(address string)  // counts a stranger that was turned away
+	MaxStrangers int                   // connections in mid-handshake at once; 0 = 256
+	Metrics      prometheus.Registerer // nil: nobody reads them
 	Log          *slog.Logger
 	Step         protocol.Step
 }
@@ -53,6 +56,8 @@ func (l Listener) serves(target, engine string) bool {
 type Server struct {
 	cfg       Config
 	tenures   *tenures
+	roll      *roll
+	metrics   *metrics
 	strangers chan struct{}
 }
 
@@ -61,7 +66,12 @@ func New(cfg Config) *Server {
 	if cfg.MaxStrangers == 0 {
 		cfg.MaxStrangers = 256
 	}
-	s := &Server{cfg: cfg, strangers: make(chan struct{}, cfg.MaxStrangers)}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), strangers: make(chan struct{}, cfg.MaxStrangers)}
+	s.metrics.targets(cfg.Engines)
+	s.roll = newRoll(s.metrics)
 	s.tenures = newTenures(&s.cfg)
 	return s
 }
@@ -151,6 +161,7 @@ func (s *Server) greet(ctx context.Context, l Listener, conn net.Conn) (protocol
 	if errors.As(err, &refusal) && refusal.Code == protocol.RefuseLogin {
 		s.cfg.FailedLogin(address)
 	}
+	s.metrics.refuse(err)
 	s.cfg.Log.Info("connection refused", "client", address, "error", err)
 	return nil, err
 }

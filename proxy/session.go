@@ -21,6 +21,7 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 	st := &story{}
 	err := s.session(ctx, l, client, st)
 	client.Close(err)
+	s.metrics.sessionEnded(st, err)
 	log := s.cfg.Log.With("client", client.Login().Address, "user", client.Login().User,
 		"session", st.header.Session, "target", st.header.Target, "identity", st.header.Identity.Email,
 		"duration", time.Since(began).Round(time.Millisecond), "end", st.end.Code,
@@ -34,6 +35,7 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 // story is what there is to tell about a session when it is over.
 type story struct {
 	header   recorder.Header
+	began    bool // there was a session, with a recording
 	unopened bool // it is not known to be on the ledger
 	end      recorder.End
 	sealed   recorder.Sealed
@@ -42,6 +44,9 @@ type story struct {
 // session is the life of a session, top to bottom. Each step's undo is deferred where the step
 // succeeds; the defers are the teardown order: the client has been told (Relay) → kill the backend and
 // learn the outcome → seal the recording → release the account → release the grant. The caller hangs up.
+//
+// Whatever ends it from outside ends one context, with the reason as its cause: held when the grant is over
+// or the node stops, and own, which is derived from it, when this session alone is to end.
 func (s *Server) session(ctx context.Context, l Listener, client protocol.Client, st *story) (err error) {
 	login := client.Login()
 	grant, err := s.cfg.Grants.Find(ctx, login.User)
@@ -70,15 +75,20 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	if err != nil {
 		return err
 	}
-	st.end = recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}
+	own, end := context.WithCancelCause(held)
+	defer end(nil)
+	life := &life{header: st.header, idle: grant.Can.Idle, until: grant.End, end: end,
+		meter: &meter{Recording: recording, metrics: s.metrics}}
+	defer s.roll.enter(life)()
+	st.began, st.end = true, recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}
 	defer func() { s.seal(ctx, recording, st) }()
-	defer func() { st.end = closing(st.end, held, err) }()
+	defer func() { st.end = closing(st.end, own, err) }()
 
-	account, err := tenure.take(held)
+	account, err := tenure.take(own)
 	if err != nil {
 		return err
 	}
-	link, err := client.Attach(held, account)
+	link, err := client.Attach(own, account)
 	if err != nil {
 		return err
 	}
@@ -89,7 +99,8 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	}()
 	defer s.warn(grant, link)()
 
-	err = link.Relay(held, recording)
+	life.joined(link)
+	err = link.Relay(own, life.meter)
 	if err == nil {
 		st.end = recorder.End{Code: recorder.EndClient, Reason: "the client closed the session", Fate: protocol.FateNone}
 	}
@@ -212,12 +223,12 @@ func (s *Server) kill(ctx context.Context, t *tenure, held context.Context, link
 }
 
 // closing says how a session ended, in the words that its recording keeps.
-func closing(end recorder.End, held context.Context, err error) recorder.End {
+func closing(end recorder.End, own context.Context, err error) recorder.End {
 	var refusal *protocol.Refusal
 	var ended *protocol.EndError
 	switch {
 	case err == nil:
-	case held.Err() != nil && errors.As(context.Cause(held), &refusal):
+	case own.Err() != nil && errors.As(context.Cause(own), &refusal):
 		end.Code, end.Reason = refusal.Code, refusal.Public
 	case errors.As(err, &ended):
 		end.Code, end.Reason = ended.Code, ended.Err.Error()

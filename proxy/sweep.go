@@ -123,10 +123,11 @@ func (ts *tenures) prepared(ctx context.Context, grant string) ([]string, error)
 	return all, nil
 }
 
-// Tend looks after every target until ctx ends: backends that are not ours every two seconds, accounts
-// without a grant every minute.
+// Tend looks after the sessions and every target until ctx ends: sessions that idle or lost their
+// recording, backends that are not ours every two seconds, accounts without a grant every minute.
 func (s *Server) Tend(ctx context.Context) {
 	var targets sync.WaitGroup
+	targets.Go(func() { s.every(ctx, attendEvery, s.roll.attend) })
 	for target, engine := range s.cfg.Engines {
 		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine, &targets) }) })
 		targets.Go(func() {

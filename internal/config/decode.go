@@ -21,6 +21,7 @@ import (
 //	required  the key must be there
 //	secret    the value must be a reference (file:, env:), and is never echoed
 //	path      a path; relative ones are relative to the file they stand in
+//	zero      a duration that may be 0
 type decoder struct {
 	file     string
 	lines    map[string]int // line of each key path that the document has; "" is the document
@@ -111,7 +112,7 @@ func (d *decoder) value(n *yaml.Node, key string, out reflect.Value, options []s
 	}
 	switch {
 	case out.Type() == durationType:
-		d.duration(n, key, out)
+		d.duration(n, key, out, options)
 	case out.Kind() == reflect.Struct:
 		d.object(n, key, out)
 	case out.Kind() == reflect.Pointer:
@@ -180,7 +181,7 @@ func (d *decoder) beside(path string) string {
 	return filepath.Join(filepath.Dir(d.file), path)
 }
 
-func (d *decoder) duration(n *yaml.Node, key string, out reflect.Value) {
+func (d *decoder) duration(n *yaml.Node, key string, out reflect.Value, options []string) {
 	t, err := time.ParseDuration(n.Value)
 	switch {
 	case n.Kind != yaml.ScalarNode:
@@ -189,6 +190,7 @@ func (d *decoder) duration(n *yaml.Node, key string, out reflect.Value) {
 		d.add(n.Line, key, "a duration needs a unit: %ss, %sm or %sh", n.Value, n.Value, n.Value)
 	case err != nil:
 		d.add(n.Line, key, "%q is not a duration: write it like 30m or 1h30m", n.Value)
+	case t == 0 && has(options, "zero"):
 	case t <= 0:
 		d.add(n.Line, key, "must be longer than nothing")
 	default:

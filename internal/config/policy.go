@@ -30,6 +30,8 @@ type policyLevel struct {
 	PreparedTransactions bool     `yaml:"prepared_transactions"`
 	LocalInfile          bool     `yaml:"local_infile"`
 	Sessions             int      `yaml:"sessions"`
+
+	Idle time.Duration `yaml:"idle,zero"`
 }
 
 type policyRule struct {
@@ -129,6 +131,9 @@ func (l policyLevel) check(d *decoder, key string) {
 	}
 	if l.Sessions < 0 {
 		d.at(key+".sessions", "must not be negative")
+	}
+	if l.Idle > 0 && l.Idle < policy.ShortestIdle {
+		d.at(key+".idle", "%s is too short: a second at least, or 0 for as long as the grant lasts", l.Idle)
 	}
 }
 
