@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,9 @@ type Server struct {
 	cfg       Config
 	tenures   *tenures
 	roll      *roll
+	reach     *reach
+	pulse     pulse
+	draining  atomic.Bool
 	metrics   *metrics
 	strangers chan struct{}
 }
@@ -71,8 +75,9 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), strangers: make(chan struct{}, cfg.MaxStrangers)}
 	s.metrics.targets(cfg.Engines)
-	s.roll = newRoll(s.metrics)
-	s.tenures = newTenures(&s.cfg)
+	s.roll, s.reach = newRoll(s.metrics), newReach(s.metrics)
+	s.tenures = newTenures(&s.cfg, s.metrics)
+	cfg.Metrics.MustRegister(s)
 	return s
 }
 
@@ -102,6 +107,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	s.draining.Store(true)
 	for _, l := range listeners {
 		l.Close()
 	}

@@ -18,6 +18,7 @@ import (
 const (
 	watchEvery = 2 * time.Second // for backends that are not Curfew's own sessions
 	sweepEvery = time.Minute     // for accounts that nothing accounts for
+	sweepAgain = 5 * time.Second // while the target can't be reached
 
 	// A target that says nothing any more is asked anew after this.
 	watchMost = 15 * time.Second
@@ -127,25 +128,44 @@ func (ts *tenures) prepared(ctx context.Context, grant string) ([]string, error)
 // recording, backends that are not ours every two seconds, accounts without a grant every minute.
 func (s *Server) Tend(ctx context.Context) {
 	var targets sync.WaitGroup
-	targets.Go(func() { s.every(ctx, attendEvery, s.roll.attend) })
+	targets.Go(func() {
+		s.every(ctx, func() time.Duration {
+			s.roll.attend()
+			s.pulse.beat()
+			return attendEvery
+		})
+	})
 	for target, engine := range s.cfg.Engines {
-		targets.Go(func() { s.every(ctx, watchEvery, func() { s.watch(ctx, target, engine, &targets) }) })
+		targets.Go(func() {
+			s.every(ctx, func() time.Duration {
+				s.watch(ctx, target, engine, &targets)
+				return watchEvery
+			})
+		})
 		targets.Go(func() {
 			told := map[string]bool{}
-			s.every(ctx, sweepEvery, func() { told = s.sweep(ctx, target, engine, told) })
+			s.every(ctx, func() time.Duration {
+				told = s.sweep(ctx, target, engine, told)
+				if s.reach.of(target).Err != nil {
+					return sweepAgain
+				}
+				return sweepEvery
+			})
 		})
 	}
 	targets.Wait()
 }
 
-// every does f now and then every interval, never twice at once.
-func (s *Server) every(ctx context.Context, interval time.Duration, f func()) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+// every does f now, and again and again after the time that it gives, from the beginning of one to that of
+// the next, never twice at once.
+func (s *Server) every(ctx context.Context, f func() time.Duration) {
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
-		f()
+		began := time.Now()
+		next.Reset(max(0, f()-time.Since(began)))
 		select {
-		case <-tick.C:
+		case <-next.C:
 		case <-ctx.Done():
 			return
 		}
@@ -159,7 +179,9 @@ func (s *Server) watch(ctx context.Context, target string, engine protocol.Engin
 	foreign, err := engine.Watch(try)
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Log.Error("watch", "target", target, "error", err)
+		s.reach.tried(target, err) // that it can be reached is the sweep's to say: a watch may have nothing to ask
 	}
+	s.metrics.foreign.WithLabelValues(target).Add(float64(len(foreign)))
 	for _, f := range foreign {
 		t := s.tenures.of(f.Account)
 		if t == nil {
@@ -189,12 +211,14 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 	intents, err := s.cfg.Accounts.Intended(ctx)
 	if err != nil {
 		s.cfg.Log.Error("sweep", "target", target, "error", err)
+		s.metrics.sweeps.WithLabelValues(target, "error").Inc()
 		return told
 	}
 	if slices.ContainsFunc(intents, func(i Intent) bool { return s.orphan(i, target) }) {
 		// A tenure that has just ended has closed its intent: only what is still there is one's own to take up.
 		if intents, err = s.cfg.Accounts.Intended(ctx); err != nil {
 			s.cfg.Log.Error("sweep", "target", target, "error", err)
+			s.metrics.sweeps.WithLabelValues(target, "error").Inc()
 			return told
 		}
 	}
@@ -208,8 +232,8 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 	try, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
 	findings, err := engine.Sweep(try, func(account string) bool { return intended[account] || s.tenures.of(account) != nil })
-	if err != nil && ctx.Err() == nil {
-		s.cfg.Log.Error("sweep", "target", target, "error", err)
+	if ctx.Err() == nil {
+		s.swept(target, findings, err)
 	}
 	found := make(map[string]bool, len(findings))
 	for _, f := range findings {
@@ -219,6 +243,25 @@ func (s *Server) sweep(ctx context.Context, target string, engine protocol.Engin
 		}
 	}
 	return found
+}
+
+// swept says how a sweep of a target went.
+func (s *Server) swept(target string, findings []protocol.Finding, err error) {
+	s.reach.tried(target, err)
+	if err != nil {
+		s.cfg.Log.Error("sweep", "target", target, "error", err)
+		s.metrics.sweeps.WithLabelValues(target, "error").Inc()
+		return
+	}
+	s.metrics.sweeps.WithLabelValues(target, "ok").Inc()
+	s.metrics.swept.WithLabelValues(target).SetToCurrentTime()
+	bySeverity := map[string]int{"error": 0, "warning": 0, "note": 0}
+	for _, f := range findings {
+		bySeverity[f.Severity]++
+	}
+	for severity, n := range bySeverity {
+		s.metrics.findings.WithLabelValues(target, severity).Set(float64(n))
+	}
 }
 
 // orphan reports whether no tenure stands for an intent: it could not be taken up at start, or its write

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/curfewdb/curfew/policy"
@@ -27,17 +28,20 @@ const (
 // tenure is the life of a grant on this node, from its first session until its account is gone.
 // One goroutine (run) owns its end; sessions come and go.
 type tenure struct {
-	cfg    *Config
-	engine protocol.Engine
-	grant  policy.Grant
-	spec   protocol.AccountSpec
-	adopt  bool // an earlier process had this account
+	cfg     *Config
+	metrics *metrics
+	engine  protocol.Engine
+	grant   policy.Grant
+	spec    protocol.AccountSpec
+	adopt   bool // an earlier process had this account
 	// receipted: an earlier process wrote the first part of the receipt.
 	receipted bool
 	log       *slog.Logger
 
 	held context.Context // the tenure's own hold: ends the instant the grant does, and says why
 	cut  chan struct{}   // closed once no backend of the account is left
+
+	ending atomic.Pointer[time.Time] // since when its end goes on
 
 	sessions sync.WaitGroup
 
@@ -53,7 +57,8 @@ type tenure struct {
 
 // tenures are the grants that have, or may have, an account on this node.
 type tenures struct {
-	cfg *Config
+	cfg     *Config
+	metrics *metrics
 
 	mu       sync.Mutex // guards what follows
 	byGrant  map[string]*tenure
@@ -62,8 +67,8 @@ type tenures struct {
 	stop     chan struct{} // closed by drain
 }
 
-func newTenures(cfg *Config) *tenures {
-	return &tenures{cfg: cfg, byGrant: map[string]*tenure{}, stop: make(chan struct{})}
+func newTenures(cfg *Config, m *metrics) *tenures {
+	return &tenures{cfg: cfg, metrics: m, byGrant: map[string]*tenure{}, stop: make(chan struct{})}
 }
 
 // enter counts a session into the grant's tenure, which begins with the first one. The func counts it out.
@@ -153,7 +158,7 @@ func (ts *tenures) make(g policy.Grant, adopt bool, prepared []string) (*tenure,
 		Requester: g.Identity.Email, End: g.End,
 		Level: LevelOf(g.Level, g.Can), Prepared: prepared,
 	}
-	return &tenure{cfg: ts.cfg, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
+	return &tenure{cfg: ts.cfg, metrics: ts.metrics, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
 		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
 }
 
@@ -309,6 +314,8 @@ func (t *tenure) finish() protocol.Account {
 // sessions are gone the account is cleaned and dropped; the second part. Nothing gives up: what fails is
 // tried again, with an alert, until it succeeds or this node stops (and then at the next start).
 func (t *tenure) close(ctx context.Context, stop <-chan struct{}) {
+	began := time.Now()
+	t.ending.Store(&began)
 	account := t.finish()
 	if account == nil {
 		close(t.cut)
@@ -318,6 +325,7 @@ func (t *tenure) close(ctx context.Context, stop <-chan struct{}) {
 	if !ok || t.cfg.Step.Do("account.cut") != nil {
 		return
 	}
+	t.metrics.cut.WithLabelValues(t.grant.Target).Observe(time.Since(began).Seconds())
 	if !t.receipted && !t.writeCut(ctx, cut, stop) {
 		return
 	}
@@ -341,6 +349,7 @@ func (t *tenure) cutOff(ctx context.Context, account protocol.Account, stop <-ch
 // writeCut writes the first part of the receipt.
 func (t *tenure) writeCut(ctx context.Context, cut protocol.Cut, stop <-chan struct{}) bool {
 	receipt := t.receipt(ctx, cut)
+	t.metrics.late.WithLabelValues(t.grant.Target).Observe(receipt.LateMS / 1000)
 	if !t.journal("cut", stop, func() error { return t.cfg.Accounts.Cut(ctx, receipt) }) || t.cfg.Step.Do("receipt.cut") != nil {
 		return false
 	}
@@ -365,6 +374,7 @@ func (t *tenure) receipt(ctx context.Context, cut protocol.Cut) ledger.AccountCu
 
 // clean drops the account and writes the second part of the receipt.
 func (t *tenure) clean(ctx context.Context, account protocol.Account, stop <-chan struct{}) {
+	began := time.Now()
 	var clean protocol.Clean
 	ok := t.retry(ctx, "clean", stop, cleanTimeout, func(ctx context.Context) (err error) {
 		clean, err = account.Clean(ctx)
@@ -373,6 +383,7 @@ func (t *tenure) clean(ctx context.Context, account protocol.Account, stop <-cha
 	if !ok || t.cfg.Step.Do("account.cleaned") != nil {
 		return
 	}
+	t.metrics.clean.WithLabelValues(t.grant.Target).Observe(time.Since(began).Seconds())
 	raw, _ := json.Marshal(clean) // plain values: can't fail
 	for _, r := range clean.Residue {
 		if r.Alert {
@@ -409,6 +420,7 @@ func (t *tenure) retry(ctx context.Context, part string, stop <-chan struct{}, t
 		if err == nil {
 			return true
 		}
+		t.metrics.retries.WithLabelValues(t.grant.Target, part).Inc()
 		t.log.Error("ALERT the end of a grant is not complete; it is tried again", "part", part, "attempt", attempt, "error", err)
 		if attempt%10 == 3 {
 			go t.alert(ctx, ledger.AccountOpen{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name,
