@@ -28,6 +28,8 @@ const (
 	OpProbe        Op = "probe"  // asking whether the disk takes writes again
 )
 
+const probeName = "probe.tmp"
+
 // FS stands between the recorder and the operating system in tests. It is called with each operation
 // and calls do to carry it out. Returning an error without calling do is an operation that failed;
 // calling do and then returning an error is one that happened and was reported as failed. nil in
@@ -35,6 +37,7 @@ const (
 type FS func(op Op, path string, do func() error) error
 
 func (l *Library) do(op Op, path string, f func() error) error {
+	defer l.watch.note(op, path)()
 	if l.fs == nil {
 		return f()
 	}
@@ -71,10 +74,11 @@ func (l *Library) mkdir(root, path string) error {
 	}
 }
 
-// probe asks whether the disk takes a write: a full one takes none, and says so only when asked.
+// probe asks whether the disk takes a write and a finished file: a full one takes none, and says so only
+// when asked.
 func (l *Library) probe() error {
-	path := filepath.Join(l.dir, "open", "probe.tmp")
-	return l.do(OpProbe, path, func() error {
+	path, place := filepath.Join(l.dir, "open", probeName), filepath.Join(l.dir, "sealed", probeName)
+	err := l.do(OpProbe, path, func() error {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
@@ -86,12 +90,17 @@ func (l *Library) probe() error {
 		if cerr := f.Close(); err == nil {
 			err = cerr
 		}
-		if rerr := os.Remove(path); err == nil {
-			err = rerr
+		if err == nil {
+			err = os.Rename(path, place)
 		}
-		if err != nil {
-			return fmt.Errorf("the recordings' directory takes no writes: %w", err)
+		if err == nil {
+			return os.Remove(place)
 		}
-		return nil
+		os.Remove(path)
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("the recordings' directory takes no writes: %w", err)
+	}
+	return nil
 }

@@ -108,8 +108,8 @@ func (l *Library) heal(session string) (*Healed, error) {
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return l.healSealed(session)
 	}
-	sum, err := l.cut(session)
-	if err != nil {
+	sum := &summary{}
+	if err := l.cut(session, sum); err != nil {
 		return nil, err
 	}
 	if sum.tree.Count() == 0 || sum.header == nil || sum.header.Session != session {

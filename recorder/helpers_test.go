@@ -36,6 +36,9 @@ func openLibrary(t testing.TB, dir string, o Options) *Library {
 // abandon leaves a library as a killed process would: nothing is written, only its descriptors close.
 func abandon(l *Library) {
 	l.mu.Lock()
+	if !l.closed {
+		close(l.watch.stop)
+	}
 	l.closed = true
 	writers := l.writers
 	l.writers = nil
@@ -47,6 +50,7 @@ func abandon(l *Library) {
 		w.mu.Unlock()
 		w.closeFile()
 	}
+	l.watch.running.Wait()
 	l.lockFile.Close()
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,7 @@ type Options struct {
 	Node       string     // name of this node, for headers that name none
 	Log        *slog.Logger
 	Dialects   map[string]Dialect // by Header.Engine; DialectDollars where it has none
+	Stall      time.Duration      // how long a write or sync may take before its recording is given up; 0: DefaultStall
 	FS         FS                 // nil but in tests
 }
 
@@ -57,19 +59,15 @@ type Library struct {
 	buffers    sync.Pool
 	syncs      chan struct{} // bounds the syncs that no Record waits for
 
-	trouble atomic.Pointer[failure] // the last write's or creation's, nil when it worked
+	watch   *watch
+	trouble atomic.Pointer[failure] // the last one, until the disk is known to be well again
 
 	mu      sync.Mutex // guards what follows
 	writers map[string]*Writer
 	closed  bool
 }
 
-type failure struct {
-	err    error
-	probed atomic.Int64 // when the disk was last asked, in Unix nanoseconds
-}
-
-const probeAfter = time.Second
+type failure struct{ err error }
 
 // Open takes the directory, and makes it where it is missing.
 func Open(dir string, o Options) (*Library, error) {
@@ -89,7 +87,7 @@ func Open(dir string, o Options) (*Library, error) {
 	}
 	l := &Library{
 		dir: dir, durability: o.Durability, node: o.Node, dialects: o.Dialects, log: o.Log, fs: o.FS,
-		syncs: make(chan struct{}, 4), writers: map[string]*Writer{},
+		syncs: make(chan struct{}, 4), writers: map[string]*Writer{}, watch: newWatch(o.Stall),
 	}
 	l.buffers.New = func() any { return new(buffer) }
 	for _, sub := range []string{"open", "sealed"} {
@@ -111,6 +109,7 @@ func Open(dir string, o Options) (*Library, error) {
 		l.lockFile.Close()
 		return nil, err
 	}
+	l.watch.running.Go(l.keepWatch)
 	return l, nil
 }
 
@@ -185,6 +184,7 @@ func (l *Library) enter(w *Writer) error {
 	if l.closed {
 		return fs.ErrClosed
 	}
+	w.acked.Store(1)
 	w.reported = 1 // the ledger's session.opened has the header
 	l.writers[w.header.Session] = w
 	return nil
@@ -198,13 +198,15 @@ func (l *Library) forget(w *Writer) {
 	}
 }
 
-func (l *Library) live() []*Writer {
+func (l *Library) all() []*Writer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ws := make([]*Writer, 0, len(l.writers))
-	for _, w := range l.writers {
-		ws = append(ws, w)
-	}
+	return slices.AppendSeq(make([]*Writer, 0, len(l.writers)), maps.Values(l.writers))
+}
+
+// live is all, sorted by session.
+func (l *Library) live() []*Writer {
+	ws := l.all()
 	slices.SortFunc(ws, func(a, b *Writer) int { return strings.Compare(a.header.Session, b.header.Session) })
 	return ws
 }
@@ -224,38 +226,23 @@ func (l *Library) Moved() []TreeState {
 	return moved
 }
 
-// Err is nil while recordings can be kept. After a failure it asks the disk, at most once a second,
-// whether it takes writes again.
+// Err is nil while recordings can be kept, as far as is known. A failure, or something that hangs, stays
+// until the disk, asked every second, takes writes again. Err itself never waits for the disk.
 func (l *Library) Err() error {
-	t := l.trouble.Load()
-	if t == nil {
-		return nil
-	}
-	last, now := t.probed.Load(), time.Now().UnixNano()
-	if now-last < int64(probeAfter) || !t.probed.CompareAndSwap(last, now) {
-		return t.err
-	}
-	if err := l.probe(); err != nil {
+	if err := l.watch.err(); err != nil {
 		return err
 	}
-	l.trouble.CompareAndSwap(t, nil)
+	if t := l.trouble.Load(); t != nil {
+		return t.err
+	}
 	return nil
 }
 
-func (l *Library) failed(err error) {
-	t := &failure{err: err}
-	t.probed.Store(time.Now().UnixNano())
-	l.trouble.Store(t)
-}
-
-func (l *Library) worked() {
-	if l.trouble.Load() != nil {
-		l.trouble.Store(nil)
-	}
-}
+func (l *Library) failed(err error) { l.trouble.Store(&failure{err}) }
 
 // Close syncs and leaves the recordings that are still open, for [Library.Heal] to seal as interrupted,
-// and gives the directory back.
+// and gives the directory back. For a disk that hangs it waits as long as a write may take, and
+// leaves things then as a crash would.
 func (l *Library) Close() error {
 	l.mu.Lock()
 	closed := l.closed
@@ -264,13 +251,26 @@ func (l *Library) Close() error {
 	if closed {
 		return nil
 	}
-	var errs []error
-	for _, w := range l.live() {
-		errs = append(errs, w.leave())
-		l.forget(w)
+	close(l.watch.stop)
+	left := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, w := range l.live() {
+			errs = append(errs, w.leave())
+			l.forget(w)
+		}
+		l.watch.running.Wait()
+		left <- errors.Join(errs...)
+	}()
+	var err error
+	late := time.NewTimer(l.watch.stall)
+	defer late.Stop()
+	select {
+	case err = <-left:
+	case <-late.C:
+		err = errors.New("the disk hangs: open recordings are left as they are")
 	}
-	errs = append(errs, l.encoder.Close(), l.lockFile.Close())
-	return errors.Join(errs...)
+	return errors.Join(err, l.encoder.Close(), l.lockFile.Close())
 }
 
 // leave closes the file without an end.
@@ -323,7 +323,7 @@ func (l *Library) Open(session string) (io.ReadCloser, error) {
 	l.mu.Lock()
 	w := l.writers[session]
 	l.mu.Unlock()
-	if w != nil {
+	if w != nil && w.Err() == nil {
 		w.flush() // what the database answered just now; if it fails, what is there is shown
 	}
 	r, err := l.openLines(session)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -19,6 +20,11 @@ type summary struct {
 	prepares   []string
 	erased     int
 	good       int64 // bytes of whole, right lines
+	micros     int64 // of the last event
+
+	acked   uint64          // if not 0: leaves up to the last that was kept for a statement
+	refused []uint64        // statements of which something stands behind those
+	blocked map[uint64]bool // those that are said to be so
 
 	running  uint64 // first statement, of those that run something, behind the last result
 	answered uint64 // last statement that has a result
@@ -58,6 +64,10 @@ func (s *summary) event(e *Event) {
 	if len(e.Prepares) > 0 {
 		s.prepares = append(s.prepares, string(e.Prepares))
 	}
+	s.micros = e.Micros
+	if s.acked > 0 && e.Seq >= s.acked {
+		s.refuse(e)
+	}
 	switch e.Type {
 	case TypeHeader:
 		s.header = e.Header
@@ -74,6 +84,27 @@ func (s *summary) event(e *Event) {
 		if s.running <= s.answered {
 			s.running = 0
 		}
+	}
+}
+
+// refuse takes note of a statement that Record did not keep.
+func (s *summary) refuse(e *Event) {
+	id := e.Of
+	switch e.Type {
+	case TypeStatement:
+		id = e.ID
+	case TypePart:
+	case TypeBlocked:
+		if s.blocked == nil {
+			s.blocked = map[uint64]bool{}
+		}
+		s.blocked[id] = true
+		return
+	default:
+		return
+	}
+	if !slices.Contains(s.refused, id) {
+		s.refused = append(s.refused, id)
 	}
 }
 

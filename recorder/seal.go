@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
@@ -84,7 +85,7 @@ func (w *Writer) finish(e End) error {
 		w.finished = &m
 		return nil
 	}
-	if err := w.lib.repair(w.header.Session, e, time.Since(w.began)); err != nil {
+	if err := w.lib.repair(w.header.Session, e, time.Since(w.began), w.acked.Load()); err != nil {
 		return err
 	}
 	w.finished = &mark{}
@@ -99,10 +100,15 @@ func (w *Writer) durableMark() mark {
 	return w.durable
 }
 
-// repair gives an open recording, of which a write or sync has failed, a whole last line and an end.
-func (l *Library) repair(session string, e End, at time.Duration) error {
-	sum, err := l.cut(session)
-	if err != nil {
+// notKept is what a recording says of a statement whose Record failed.
+const notKept = "the statement could not be kept on record, so it was not sent to the database"
+
+// repair gives an open recording, of which a write or sync has failed, a whole last line and an end. What
+// stands behind the first acked leaves was refused: each statement there is marked as blocked, for it
+// did not run.
+func (l *Library) repair(session string, e End, at time.Duration, acked uint64) error {
+	sum := &summary{acked: acked}
+	if err := l.cut(session, sum); err != nil {
 		return err
 	}
 	if sum.header == nil {
@@ -111,15 +117,39 @@ func (l *Library) repair(session string, e End, at time.Duration) error {
 	if sum.end != nil {
 		return nil
 	}
-	st := stamp{seq: sum.tree.Count(), micros: at.Microseconds()}
-	rand.Read(st.salt[:])
-	line, err := appendEvent(nil, &st, endEvent(&e), body{})
-	if err != nil {
+	if e.InFlight > sum.statements || slices.Contains(sum.refused, e.InFlight) {
+		e.InFlight = 0
+	}
+	e.Statements = sum.statements
+	var lines []byte
+	seq := sum.tree.Count()
+	add := func(e *Event) (err error) {
+		st := stamp{seq: seq, micros: max(at.Microseconds(), sum.micros)}
+		rand.Read(st.salt[:])
+		if lines, err = appendEvent(lines, &st, e, body{}); err == nil {
+			lines = append(lines, '\n')
+			seq++
+		}
 		return err
 	}
-	name := l.openPath(session)
+	for _, id := range sum.refused {
+		if sum.blocked[id] {
+			continue
+		}
+		if err := add(&Event{Type: TypeBlocked, Of: id, Reason: notKept}); err != nil {
+			return err
+		}
+	}
+	if err := add(endEvent(&e)); err != nil {
+		return err
+	}
+	return l.extend(l.openPath(session), lines)
+}
+
+// extend puts lines behind an open recording, durably.
+func (l *Library) extend(name string, lines []byte) error {
 	var f *os.File
-	err = l.do(OpReopen, name, func() (err error) {
+	err := l.do(OpReopen, name, func() (err error) {
 		f, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
 		return err
 	})
@@ -129,41 +159,41 @@ func (l *Library) repair(session string, e End, at time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := l.do(OpWrite, name, func() error { _, err := f.Write(append(line, '\n')); return err }); err != nil {
+	if err := l.do(OpWrite, name, func() error { _, err := f.Write(lines); return err }); err != nil {
 		return err
 	}
 	return l.do(OpSync, name, f.Sync)
 }
 
 // cut makes an open recording end with its last right line. What is cut is a line that was torn while
-// it was written; if it is more than that, something else has been at the file, and it is kept aside.
-func (l *Library) cut(session string) (*summary, error) {
+// it was written; if it is more than that, something else has been at the file, and it is kept aside. sum
+// gets what stays.
+func (l *Library) cut(session string, sum *summary) error {
 	name := l.openPath(session)
 	f, err := l.read(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	sum := &summary{}
 	err = sum.scan(NewReader(f), nil)
 	if err == nil {
-		return sum, nil
+		return nil
 	}
 	var bad *FormatError
 	if !errors.As(err, &bad) {
-		return nil, err
+		return err
 	}
 	if sum.tree.Count() == 0 {
-		return sum, nil // nothing in it is right; the caller decides
+		return nil // nothing in it is right; the caller decides
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		l.log.Error("open recording damaged before its last line; the rest is kept aside",
 			"session", session, "error", err)
 		if err := l.keepAside(f, sum.good, name+".cut"); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return sum, l.do(OpTruncate, name, func() error {
+	return l.do(OpTruncate, name, func() error {
 		w, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,6 +53,11 @@ type Writer struct {
 	syncing sync.Mutex // held across fdatasync; who waits for it finds his bytes synced with the next one's
 	writing sync.Mutex // held across write(2)
 
+	// What the watch looks at: a write under way, a sync, a turn to sync that is waited for.
+	writes, syncs, queued gauge
+	acked                 atomic.Uint64 // leaves up to the last that Record kept for a statement: no later one was forwarded
+	lost                  chan struct{} // closed when err is set by a failure
+
 	mu         sync.Mutex // guards what follows
 	pending    *buffer
 	tree       Tree // of everything encoded
@@ -74,7 +80,7 @@ type Writer struct {
 }
 
 func newWriter(l *Library, h Header, path string, f *os.File) *Writer {
-	w := &Writer{lib: l, header: h, began: time.Now(), path: path, file: f, digest: sha256.New()}
+	w := &Writer{lib: l, header: h, began: time.Now(), path: path, file: f, digest: sha256.New(), lost: make(chan struct{})}
 	w.salted = len(w.salts)
 	w.redact.backslashes = l.dialects[h.Engine] == DialectBackslashes
 	w.flushTimer = time.AfterFunc(time.Hour, w.flushTick)
@@ -98,6 +104,17 @@ func (m mark) state(session string) TreeState {
 	return TreeState{Session: session, Count: m.count, Root: hex.EncodeToString(m.root[:])}
 }
 
+// Lost is closed when the recording is broken: a write or sync failed or hangs. Err says why. What calls
+// Record then may wait in it for as long as the disk hangs, and is refused when it comes back.
+func (w *Writer) Lost() <-chan struct{} { return w.lost }
+
+// Err is nil until the recording is broken or has its end.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
 // Record keeps events, in order, all in one write(2). Seq, Micros and salt are set here; passwords are
 // taken out of statements; nothing of an event is referred to after Record returns. An error means:
 // not kept, or not known to be, so don't let it happen.
@@ -109,11 +126,14 @@ func (w *Writer) Record(events ...Event) error {
 	case err != nil:
 		return err
 	case wait && w.lib.durability == Disk:
-		return w.sync(count)
+		err = w.sync(count)
 	case now:
-		return w.flush()
+		err = w.flush()
 	}
-	return nil
+	if err == nil && wait {
+		w.acked.Store(count)
+	}
+	return err
 }
 
 // encode puts events behind what is pending. now: they are to be written before Record returns; wait:
@@ -220,17 +240,19 @@ func (w *Writer) flushMark(root bool) (m mark, err error) {
 	if len(buf.b) == 0 {
 		return m, nil
 	}
-	if err = w.write(buf.b); err != nil {
+	w.writes.begin()
+	err = w.write(buf.b)
+	w.writes.end()
+	if err != nil {
 		return m, w.fail(err)
 	}
-	w.lib.worked()
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.syncArmed {
 		w.syncArmed = true
 		w.syncTimer.Reset(syncAfter)
 	}
-	w.mu.Unlock()
-	return m, nil
+	return m, w.err // it may have been given up meanwhile: then what is kept now must not happen
 }
 
 func (w *Writer) write(b []byte) error {
@@ -261,13 +283,23 @@ func (w *Writer) sync(count uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := w.lib.do(OpSync, w.path, func() error { return datasync(w.file) }); err != nil {
+	w.syncs.begin()
+	err = w.datasync()
+	w.syncs.end()
+	if err != nil {
 		return w.fail(err)
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.durable = m
-	w.mu.Unlock()
-	return nil
+	return w.err
+}
+
+func (w *Writer) datasync() error {
+	if w.lib.fs == nil {
+		return datasync(w.file)
+	}
+	return w.lib.fs(OpSync, w.path, func() error { return datasync(w.file) })
 }
 
 // fail breaks the Writer for good and gives the error that stays.
@@ -276,6 +308,7 @@ func (w *Writer) fail(err error) error {
 	first := w.err == nil
 	if first {
 		w.err = fmt.Errorf("the recording of %s can't be kept: %w", w.header.Session, err)
+		close(w.lost)
 	}
 	err = w.err
 	w.mu.Unlock()
@@ -298,7 +331,9 @@ func (w *Writer) syncTick() {
 	w.syncArmed = false
 	count := w.tree.Count()
 	w.mu.Unlock()
+	w.queued.begin()
 	w.lib.syncs <- struct{}{} // a slow disk is not asked by everybody at once
+	w.queued.end()
 	defer func() { <-w.lib.syncs }()
 	w.sync(count)
 }

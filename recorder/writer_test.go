@@ -540,6 +540,8 @@ func TestErrComesAndGoes(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		}
 		broken = false
+		time.Sleep(time.Second)
+		synctest.Wait()
 		if err := l.Err(); err != nil {
 			t.Fatalf("the disk is back: %v", err)
 		}
