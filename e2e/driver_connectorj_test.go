@@ -16,5 +16,5 @@ func TestConnectorJ(t *testing.T) {
 				t.Error("the batch with a bad day is not on record")
 			}
 		},
-	}.runs(t)
+	}.runs(t, onShop)
 }

@@ -37,7 +37,7 @@ func TestGoSQLDriver(t *testing.T) {
 				}
 			}
 		},
-	}.runs(t)
+	}.runs(t, onShop)
 }
 
 func goFile() string { return strings.Repeat("4000\tfrom a file\n", 10000) }
@@ -79,8 +79,8 @@ func goReads(ctx context.Context, c *harness.MySQLConn, table string) error {
 			return err
 		}
 		for i, v := range got {
-			if v.Valid != (typed[i].text != "NULL") || v.Valid && v.String != typed[i].text {
-				return fmt.Errorf("%s is %+v", typed[i].name, v)
+			if v.Valid != (myTyped[i].text != "NULL") || v.Valid && v.String != myTyped[i].text {
+				return fmt.Errorf("%s is %+v", myTyped[i].name, v)
 			}
 		}
 	}

@@ -22,5 +22,5 @@ func TestMariaDBForNode(t *testing.T) {
 				t.Errorf("the statement that fails amid a pipeline is on record %d times", failed)
 			}
 		},
-	}.runs(t)
+	}.runs(t, onShop)
 }

@@ -26,7 +26,7 @@ func TestMySQL2(t *testing.T) {
 				t.Errorf("a change of user was refused %d times", refused)
 			}
 		},
-	}.runs(t)
+	}.runs(t, onShop)
 }
 
 // pipelined: each answer of fifty stands at the statement that it is of.

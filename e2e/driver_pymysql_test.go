@@ -15,7 +15,7 @@ func TestPyMySQL(t *testing.T) {
 			if len(insert) != 1 {
 				t.Fatalf("the INSERT of typed values is on record %d times", len(insert))
 			}
-			for i, c := range typed {
+			for i, c := range myTyped {
 				text := c.text
 				if c.name == "data" {
 					text = `'\0` + "\xff" + `\'\"\\\n'`
@@ -30,5 +30,5 @@ func TestPyMySQL(t *testing.T) {
 				}
 			}
 		},
-	}.runs(t)
+	}.runs(t, onShop)
 }

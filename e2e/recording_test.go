@@ -54,6 +54,7 @@ type transfer struct {
 	Direction, Tag, SHA256 string
 	Bytes                  int
 	Of                     int
+	Rows                   int
 }
 
 type param struct {
@@ -137,7 +138,7 @@ func recording(t testing.TB, lines []string) *record {
 		case "blocked":
 			rec.blocked = append(rec.blocked, e.Reason)
 		case "copy":
-			rec.copies = append(rec.copies, transfer{e.Direction, e.Tag, e.SHA256, e.Bytes, e.Of})
+			rec.copies = append(rec.copies, transfer{e.Direction, e.Tag, e.SHA256, e.Bytes, e.Of, e.Rows})
 		case "cancel":
 			rec.cancels++
 		}
