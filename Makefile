@@ -3,7 +3,8 @@
 # test    everything: format, vet, unit tests, the race detector where there is a C compiler, the stories in e2e
 # lint    format and vet
 # fuzz    every fuzz target for FUZZTIME
-# bench   the benchmarks
+# bench   what Curfew costs beside HAProxy and pgbouncer: QUICK=1, ONLY=rows, ROUNDS, SECONDS (docs/PERFORMANCE.md)
+# units   the benchmarks of single packages
 
 FUZZTIME ?= 30s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -12,7 +13,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # what takes many megabytes is tested without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
-.PHONY: build demo test lint fuzz bench deps
+.PHONY: build demo test lint fuzz bench units deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/curfew ./cmd/curfew
@@ -39,7 +40,11 @@ fuzz:
 	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$(dirname $$file); \
 	  done; done
 
-bench:
+bench: build
+	@.ci/deps bench
+	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/bench ./cmd/bench && CURFEW_BIN=$(CURDIR)/bin/curfew ../bin/bench
+
+units:
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
 
 deps:

@@ -1,0 +1,5 @@
+package main
+
+const bareName = "bare-relay"
+
+func bareMain([]string) {}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"slices"
+)
+
+// measurement makes one or more rows of the table.
+type measurement struct {
+	names []string // what ONLY may say for it
+	what  string   // for the line that says that it begins
+	do    func(context.Context, *stage) ([]row, error)
+}
+
+func measurements() []measurement {
+	return []measurement{
+		{[]string{"pgbench"}, "pgbench -S, no TLS", pgbenchRows},
+		{[]string{"tls"}, "pgbench -S, TLS on the client's leg", tlsRows},
+	}
+}
+
+func rowNames() (all []string) {
+	for _, m := range measurements() {
+		all = append(all, m.names...)
+	}
+	return all
+}
+
+func known(name string) bool { return slices.Contains(rowNames(), name) }
+
+func (st *stage) wanted(m measurement) bool {
+	only := split(st.set.only)
+	return len(only) == 0 || slices.ContainsFunc(m.names, func(n string) bool { return slices.Contains(only, n) })
+}
