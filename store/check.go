@@ -51,6 +51,7 @@ func (s *Store) check(tx *Tx, high time.Time) error {
 		return err
 	}
 	s.tree = tree
+	s.size.Store(tree.Size())
 	return nil
 }
 

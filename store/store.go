@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -42,6 +43,10 @@ type Options struct {
 	Version string // of the program, for the ledger's first entry
 	Node    string // this node's name, for the entries that the store writes itself; default: the host's
 	Log     *slog.Logger
+
+	// Observe is told of every Update: how long it took, the wait for its turn included, and what it
+	// returned. It must not wait.
+	Observe func(took time.Duration, err error)
 }
 
 // Store is an open store.
@@ -55,6 +60,8 @@ type Store struct {
 	installation string
 	clock        clock
 	strangers    strangers
+	observe      func(time.Duration, error)
+	size         atomic.Int64 // entries of the ledger
 
 	turn chan struct{} // holds one token; who has it may write, and owns the fields below
 
@@ -72,6 +79,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		log:      o.Log,
 		base:     context.WithoutCancel(ctx),
 		node:     o.Node,
+		observe:  o.Observe,
 		turn:     make(chan struct{}, 1),
 		anchored: map[string]int64{},
 	}
@@ -170,6 +178,9 @@ func (s *Store) Checkpoint(ctx context.Context) (msg []byte, err error) {
 func (s *Store) Entries(ctx context.Context, from int64, fn func(line []byte) error) error {
 	return s.View(ctx, func(tx *Tx) error { return tx.entries(from, fn) })
 }
+
+// Size is how many entries the ledger has, as far as this process knows. It waits for nothing.
+func (s *Store) Size() int64 { return s.size.Load() }
 
 // Close writes what is left in memory and closes the file.
 func (s *Store) Close() error {

@@ -30,7 +30,11 @@ type Tx struct {
 // Update runs fn in a transaction that is committed if fn returns nil. The entries that fn appends
 // and a new signed checkpoint over them are committed with whatever fn changed. Updates run one after
 // another; fn must not call Update itself, nor wait for anything but tx.
-func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
+	if s.observe != nil {
+		began := time.Now()
+		defer func() { s.observe(time.Since(began), err) }()
+	}
 	select {
 	case <-s.turn:
 		defer func() { s.turn <- struct{}{} }()
@@ -59,6 +63,7 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 		return fmt.Errorf("store: commit: %w", err)
 	}
 	s.tree = tx.tree
+	s.size.Store(s.tree.Size())
 	if tx.after != nil {
 		tx.after()
 	}
@@ -75,6 +80,7 @@ func (s *Store) settle(tx *Tx) error {
 	switch {
 	case s.pending != nil && h.is(*s.pending):
 		s.tree = *s.pending
+		s.size.Store(s.tree.Size())
 	case !h.is(s.tree):
 		return fmt.Errorf("%w: its ledger ends at %d entries, %d were written", ErrTampered, h.size, s.tree.Size())
 	}
