@@ -22,6 +22,12 @@ const (
 	drainTimeout  = 20 * time.Second // all of them, when this node stops
 )
 
+// keepAlive finds a peer that is gone without a word within a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// waitingMost is how many strangers wait for each place.
+const waitingMost = 8
+
 // Config is what a Server is made of. All fields but Metrics and Step are required.
 type Config struct {
 	Node         string
@@ -35,6 +41,7 @@ type Config struct {
 	Accounts     Accounts
 	FailedLogin  func(address string)  // counts a stranger that was turned away
 	MaxStrangers int                   // connections in mid-handshake at once; 0 = 256
+	MaxShare     int                   // how many of them from one address; 0 = a quarter. All come from one behind a balancer
 	Metrics      prometheus.Registerer // nil: nobody reads them
 	Log          *slog.Logger
 	Step         protocol.Step
@@ -62,7 +69,8 @@ type Server struct {
 	pulse     pulse
 	draining  atomic.Bool
 	metrics   *metrics
-	strangers chan struct{}
+	strangers *strangers
+	guesses   *guesses
 }
 
 // New makes a server. Resume must have run once before Serve.
@@ -70,10 +78,14 @@ func New(cfg Config) *Server {
 	if cfg.MaxStrangers == 0 {
 		cfg.MaxStrangers = 256
 	}
+	if cfg.MaxShare == 0 {
+		cfg.MaxShare = max(1, cfg.MaxStrangers/4)
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), strangers: make(chan struct{}, cfg.MaxStrangers)}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), guesses: newGuesses(cfg.Log)}
+	s.strangers = newStrangers(cfg.MaxStrangers, cfg.MaxShare, waitingMost*cfg.MaxStrangers, s.crowded())
 	s.metrics.targets(cfg.Engines)
 	s.roll, s.reach = newRoll(s.metrics), newReach(s.metrics)
 	s.tenures = newTenures(&s.cfg, s.metrics)
@@ -112,6 +124,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		l.Close()
 	}
 	loops.Wait()
+	s.strangers.close()
 	stop(draining())
 	if !waitFor(&sessions, drainTimeout) {
 		s.cfg.Log.Error("sessions did not end in time; their backends are terminated with the accounts")
@@ -126,9 +139,11 @@ func (s *Server) Drain() {
 	s.tenures.drain()
 }
 
-// accept takes connections off one listener until it is closed. A full house makes the next stranger
-// wait in the kernel's queue, not in our memory.
+// accept takes connections off one listener until it is closed.
 func (s *Server) accept(ctx context.Context, l Listener, sessions *sync.WaitGroup) error {
+	begin := func(st *stranger) {
+		sessions.Go(func() { s.receive(ctx, l, st) })
+	}
 	for {
 		conn, err := l.Accept()
 		var temporary interface{ Temporary() bool }
@@ -142,30 +157,58 @@ func (s *Server) accept(ctx context.Context, l Listener, sessions *sync.WaitGrou
 		case err != nil:
 			return err
 		}
-		s.strangers <- struct{}{}
-		sessions.Go(func() {
-			defer conn.Close()
-			client, err := s.greet(ctx, l, conn)
-			<-s.strangers
-			if err == nil {
-				s.serve(ctx, l, client)
-			}
-		})
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetKeepAliveConfig(keepAlive) // it works without
+		}
+		s.strangers.come(newStranger(ctx, conn, begin))
+	}
+}
+
+// crowded counts the strangers that were hung up on before a word was said.
+func (s *Server) crowded() func(*stranger) {
+	var bell alarm
+	return func(st *stranger) {
+		s.metrics.refuse(errCrowded)
+		if n, now := bell.ring(); now {
+			s.cfg.Log.Warn("ALERT more connections wait to log in than may; some are hung up on", "from", st.from.String(), "since_the_last", n)
+		}
+	}
+}
+
+// receive lets a stranger become a session.
+func (s *Server) receive(ctx context.Context, l Listener, st *stranger) {
+	defer st.conn.Close()
+	client, err := s.greet(l, st)
+	if !s.strangers.leave(st) && err == nil {
+		client.Close(nil) // too late: it was hung up on
+		return
+	}
+	if err == nil {
+		s.serve(ctx, l, client)
 	}
 }
 
 // greet lets the front find out who a stranger is. The front has told the stranger when it fails.
-func (s *Server) greet(ctx context.Context, l Listener, conn net.Conn) (protocol.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+func (s *Server) greet(l Listener, st *stranger) (protocol.Client, error) {
+	ctx, cancel := context.WithTimeout(st.ctx, acceptTimeout)
 	defer cancel()
-	client, err := l.Front.Accept(ctx, conn, s.cfg.Doorman)
-	if err == nil || errors.Is(err, protocol.ErrHandled) {
-		return client, err
+	door := &doorman{Doorman: s.cfg.Doorman, guesses: s.guesses, from: st.from}
+	client, err := l.Front.Accept(ctx, st.conn, door)
+	switch {
+	case err == nil:
+		door.right()
+		return client, nil
+	case errors.Is(err, protocol.ErrHandled):
+		return nil, err
 	}
-	address := conn.RemoteAddr().String()
+	address := st.conn.RemoteAddr().String()
 	var refusal *protocol.Refusal
 	if errors.As(err, &refusal) && refusal.Code == protocol.RefuseLogin {
+		door.wrong()
 		s.cfg.FailedLogin(address)
+	}
+	if st.ctx.Err() != nil {
+		err = context.Cause(st.ctx)
 	}
 	s.metrics.refuse(err)
 	s.cfg.Log.Info("connection refused", "client", address, "error", err)
