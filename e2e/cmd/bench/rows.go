@@ -16,6 +16,8 @@ func measurements() []measurement {
 	return []measurement{
 		{[]string{"pgbench"}, "pgbench -S, no TLS", pgbenchRows},
 		{[]string{"tls"}, "pgbench -S, TLS on the client's leg", tlsRows},
+		{[]string{"recording"}, "recording on against off", recordingRows},
+		{[]string{"durability"}, "durability: disk against process", durabilityRows},
 	}
 }
 
