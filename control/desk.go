@@ -66,6 +66,7 @@ type Desk struct {
 	turn   chan struct{}
 	policy atomic.Pointer[policy.Policy] // set by whoever has the turn
 	kick   chan struct{}                 // wakes Run: an end waits to be written
+	turned atomic.Pointer[time.Time]     // when the loop that compares the clocks last did
 
 	mu      sync.Mutex // guards what follows; never held across anything that can block
 	live    map[string]*live

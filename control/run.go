@@ -25,6 +25,42 @@ func (d *Desk) Err() error {
 	return nil
 }
 
+// Still is for how long the loop that compares the clocks has not turned; 0 before Run. It waits for no
+// disk, so anything but a second or two means that this process is stuck.
+func (d *Desk) Still() time.Duration {
+	if at := d.turned.Load(); at != nil {
+		return time.Since(*at)
+	}
+	return 0
+}
+
+// Census counts what there is to look after: grants that have not ended on the ledger, and open requests.
+type Census struct {
+	Scheduled int // still to begin
+	Active    int
+	Ending    int // ended, and not on the ledger yet
+	Open      int // requests
+}
+
+// Census counts in memory; it waits for no disk.
+func (d *Desk) Census() (c Census) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.store.Now()
+	for _, l := range d.live {
+		switch {
+		case !l.grant.Ended.IsZero():
+			c.Ending++
+		case now.Before(l.grant.Start):
+			c.Scheduled++
+		default:
+			c.Active++
+		}
+	}
+	c.Open = len(d.open)
+	return c
+}
+
 // tick keeps the store's mark of time.
 func (d *Desk) tick(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -96,6 +132,8 @@ func (d *Desk) watchClocks(ctx context.Context) {
 			}
 		}
 		d.mu.Unlock()
+		now := time.Now()
+		d.turned.Store(&now)
 	}
 }
 

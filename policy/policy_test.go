@@ -261,6 +261,11 @@ func TestStandsAndHolds(t *testing.T) {
 		"level changed": {func(p *policy.Policy) {
 			p.Targets["orders"].Levels["writer"] = policy.Level{Roles: []string{"orders_owner"}}
 		}, false, false},
+		"other idling": {func(p *policy.Policy) {
+			l := p.Targets["orders"].Levels["writer"]
+			l.Idle = time.Minute
+			p.Targets["orders"].Levels["writer"] = l
+		}, true, true},
 		"level gone":         {func(p *policy.Policy) { delete(p.Targets["orders"].Levels, "writer") }, false, false},
 		"target gone":        {func(p *policy.Policy) { delete(p.Targets, "orders") }, false, false},
 		"other labels":       {func(p *policy.Policy) { p.Targets["orders"].Labels["env"] = "test" }, false, true},

@@ -9,8 +9,12 @@ import (
 	"github.com/curfewdb/curfew/internal/config"
 )
 
-// apiCert is the API's place among the certificates; listeners have their index in the configuration.
-const apiCert = -1
+// The places of the API and of the operators' listener among the certificates; listeners have their index
+// in the configuration.
+const (
+	apiCert = -1
+	opsCert = -2
+)
 
 // certs are the server's certificates. They can be read again while connections are served.
 type certs struct {
@@ -22,6 +26,9 @@ func loadCerts(cfg *config.Config) (*certs, error) {
 	c := &certs{files: map[int]config.TLS{}}
 	if cfg.API.TLS != nil {
 		c.files[apiCert] = *cfg.API.TLS
+	}
+	if cfg.Ops != nil && cfg.Ops.TLS != nil {
+		c.files[opsCert] = *cfg.Ops.TLS
 	}
 	for i, l := range cfg.Listeners {
 		if l.TLS != nil {

@@ -18,6 +18,7 @@ var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 // check reports what is well-formed YAML and still can't be meant. It runs on whatever could be read.
 func (c *Config) check(d *decoder, engines Engines) {
 	c.checkAPI(d)
+	c.checkOps(d)
 	for i := range c.Listeners {
 		c.Listeners[i].check(d, fmt.Sprintf("listeners[%d]", i), engines)
 	}
@@ -59,6 +60,16 @@ func (c *Config) checkSome(d *decoder, key string) {
 func (c *Config) checkAPI(d *decoder) {
 	checkListen(d, "api.listen", c.API.Listen, c.API.TLS != nil)
 	checkURL(d, "api.url", c.API.URL)
+}
+
+func (c *Config) checkOps(d *decoder) {
+	if c.Ops == nil {
+		return
+	}
+	if c.Ops.Insecure && c.Ops.TLS != nil {
+		d.at("ops.insecure", "insecure: true beside tls: remove one of them")
+	}
+	checkListen(d, "ops.listen", c.Ops.Listen, c.Ops.TLS != nil || c.Ops.Insecure)
 }
 
 func (l *Listener) check(d *decoder, key string, engines Engines) {
@@ -136,7 +147,11 @@ func checkListen(d *decoder, key, listen string, tls bool) {
 		return
 	}
 	if !tls && !loopback(host) {
-		d.at(key, "%s is not loopback, so tls: {cert: …, key: …} is required beside it", listen)
+		or := ""
+		if key == "ops.listen" {
+			or = ", or insecure: true on a network that may read it"
+		}
+		d.at(key, "%s is not loopback, so tls: {cert: …, key: …} is required beside it%s", listen, or)
 	}
 }
 

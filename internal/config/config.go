@@ -26,6 +26,7 @@ type Config struct {
 	Node      string            `yaml:"node"`               // this process's name in recordings; default: the host's
 	Data      string            `yaml:"data,path,required"` // directory of store.db, keys and recordings
 	API       API               `yaml:"api"`
+	Ops       *Ops              `yaml:"ops"` // nil: there is none
 	Listeners []Listener        `yaml:"listeners,required"`
 	Policy    string            `yaml:"policy,path"` // default: policy.yaml beside the file
 	Issuers   []Issuer          `yaml:"issuers,required"`
@@ -40,6 +41,13 @@ type API struct {
 	Listen string `yaml:"listen"` // default 127.0.0.1:7433
 	URL    string `yaml:"url"`    // default: made from Listen
 	TLS    *TLS   `yaml:"tls"`    // required off loopback
+}
+
+// Ops is where machines look whether Curfew is well: /healthz, /readyz and /metrics.
+type Ops struct {
+	Listen   string `yaml:"listen"`   // default 127.0.0.1:7434
+	TLS      *TLS   `yaml:"tls"`      // required off loopback
+	Insecure bool   `yaml:"insecure"` // or this: in clear, for a network that is trusted with it
 }
 
 // TLS names a certificate and its key, PEM files that are read again on reload.
@@ -174,6 +182,9 @@ func (c *Config) defaults(d *decoder) {
 			scheme = "https://"
 		}
 		c.API.URL = scheme + c.API.Listen
+	}
+	if c.Ops != nil {
+		set(&c.Ops.Listen, "127.0.0.1:7434")
 	}
 	if !d.has("policy") {
 		c.Policy = d.beside("policy.yaml")

@@ -34,7 +34,8 @@ targets:
   orders:
     levels:
       reader: {roles: [orders_reader]}
-      writer: {roles: [orders_writer], set_role: true, prepared_transactions: true, local_infile: true, sessions: 3}
+      writer: {roles: [orders_writer], set_role: true, prepared_transactions: true, local_infile: true, sessions: 3, idle: 30m}
+      watcher: {roles: [orders_reader], idle: 0}
 rules:
   - name: writers
     who: {groups: [developers]}
@@ -94,6 +95,24 @@ func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 	}
 }
 
+// What machines look at is asked for, on loopback; in clear beyond that only by a word.
+func TestOps(t *testing.T) {
+	for text, want := range map[string]*Ops{
+		"":                           nil,
+		"ops: {}\n":                  {Listen: "127.0.0.1:7434"},
+		"ops: {listen: '[::1]:9'}\n": {Listen: "[::1]:9"},
+		"ops: {listen: '0.0.0.0:7434', insecure: true}\n":                   {Listen: "0.0.0.0:7434", Insecure: true},
+		"ops: {listen: '0.0.0.0:7434', tls: {cert: /c.pem, key: /c.key}}\n": {Listen: "0.0.0.0:7434", TLS: &TLS{Cert: "/c.pem", Key: "/c.key"}},
+	} {
+		c, err := readConfig(write(t, "curfew.yaml", good+text), kinds)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if !reflect.DeepEqual(c.Ops, want) {
+			t.Errorf("%s: %+v", text, c.Ops)
+		}
+	}
+}
+
 // A listener of one target's own may stand beside one that serves all, whatever the order, and an engine's
 // URLs may have another scheme.
 func TestListenersMayBeATargetsOwn(t *testing.T) {
@@ -129,8 +148,8 @@ func TestLoadPolicyResolves(t *testing.T) {
 		t.Errorf("text or hash %q", p.Hash)
 	}
 	if got := p.Targets["orders"]; got.Labels["env"] != "prod" || !reflect.DeepEqual(got.Levels["writer"],
-		policy.Level{Roles: []string{"orders_writer"}, SetRole: true, PreparedTransactions: true, LocalInfile: true, Sessions: 3}) ||
-		got.Levels["reader"].LocalInfile {
+		policy.Level{Roles: []string{"orders_writer"}, SetRole: true, PreparedTransactions: true, LocalInfile: true, Sessions: 3,
+			Idle: 30 * time.Minute}) || got.Levels["reader"].LocalInfile || got.Levels["reader"].Idle != 0 || got.Levels["watcher"].Idle != 0 {
 		t.Errorf("target %+v", got)
 	}
 	want := policy.Rule{
@@ -243,6 +262,11 @@ targets:
 FILE:9: targets.baskets: no listener serves it: add - {engine: mysql, target: baskets, listen: host:port} to listeners
 FILE:11: targets.stock: no listener serves it: add - {engine: postgres, listen: host:port} to listeners
 `},
+		"ops in clear": {good + "ops:\n  listen: 0.0.0.0:7434\n", "FILE:17: ops.listen: 0.0.0.0:7434 is not loopback, so tls: {cert: …, key: …} is required beside it, or insecure: true on a network that may read it\n"},
+		"ops in clear and not": {good + "ops:\n  insecure: true\n  tls: {cert: a, key: b}\n  listn: x\n", `
+FILE:17: ops.insecure: insecure: true beside tls: remove one of them
+FILE:19: ops.listn: unknown key: did you mean "listen"?
+`},
 		"aliases": {good + "node: &n x\n", "FILE:16: node: YAML anchors and aliases are not allowed: write the value out\n"},
 		"unreadable url": {strings.Replace(good, "postgresql://broker@", "postgres://broker:hunter2%zz@", 1),
 			"FILE:10: targets.orders.url: is not a URL: write engine://broker@host:port/database\n"},
@@ -268,7 +292,9 @@ targets:
   order:
     levels:
       writer: {roles: [curfew_quarantine], set_role: yes, sessions: -1}
-      reader: {role: [x], local_infile: 1}
+      reader: {role: [x], local_infile: 1, idle: 30}
+      hasty: {roles: [x], idle: 999ms}
+      back: {roles: [x], idle: -1m}
 rules:
   - name: a
     who: {}
@@ -297,25 +323,28 @@ FILE:5: targets.order.levels.writer.roles[0]: "curfew_quarantine": roles named c
 FILE:5: targets.order.levels.writer.sessions: must not be negative
 FILE:6: targets.order.levels.reader.role: unknown key: did you mean "roles"?
 FILE:6: targets.order.levels.reader.local_infile: must be true or false, not "1"
+FILE:6: targets.order.levels.reader.idle: a duration needs a unit: 30s, 30m or 30h
 FILE:6: targets.order.levels.reader.roles: is missing
-FILE:9: rules[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
-FILE:10: rules[0].targets[0]: no target "ordres" in this policy: did you mean "order"?
-FILE:12: rules[0].longest: "1hour" is not a duration: write it like 30m or 1h30m
-FILE:13: rules[0].reason: "maybe" is unknown: required or optional
-FILE:14: rules[0].approvals.from: is missing: who may approve?
-FILE:15: rules[1].name: a rule named "a" is there already
-FILE:16: rules[1].who.anyone: anyone: true beside a narrower selection: remove one of them
-FILE:17: rules[1].labels.enw: no target has a label "enw": did you mean "env"?
-FILE:18: rules[1].levels: is empty: name an access level
-FILE:19: rules[1].longest: must be longer than nothing
-FILE:20: rules[1].approvals.count: must be a whole number, not "two"
-FILE:21: rules[2].longest: is missing
-FILE:21: rules[2].levels[0]: target "order" has no level "readr": did you mean "reader"?
-FILE:21: rules[2].approvals.count: must not be negative
-FILE:22: rules[3].approvals: is missing
-FILE:22: rules[3]: names no target: add targets: [name] or labels: {key: value}
-FILE:24: readers[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
-FILE:25: readers[0].targets[0]: no target "nowhere" in this policy: known here: order
+FILE:7: targets.order.levels.hasty.idle: 999ms is too short: a second at least, or 0 for as long as the grant lasts
+FILE:8: targets.order.levels.back.idle: must be longer than nothing
+FILE:11: rules[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
+FILE:12: rules[0].targets[0]: no target "ordres" in this policy: did you mean "order"?
+FILE:14: rules[0].longest: "1hour" is not a duration: write it like 30m or 1h30m
+FILE:15: rules[0].reason: "maybe" is unknown: required or optional
+FILE:16: rules[0].approvals.from: is missing: who may approve?
+FILE:17: rules[1].name: a rule named "a" is there already
+FILE:18: rules[1].who.anyone: anyone: true beside a narrower selection: remove one of them
+FILE:19: rules[1].labels.enw: no target has a label "enw": did you mean "env"?
+FILE:20: rules[1].levels: is empty: name an access level
+FILE:21: rules[1].longest: must be longer than nothing
+FILE:22: rules[1].approvals.count: must be a whole number, not "two"
+FILE:23: rules[2].longest: is missing
+FILE:23: rules[2].levels[0]: target "order" has no level "readr": did you mean "reader"?
+FILE:23: rules[2].approvals.count: must not be negative
+FILE:24: rules[3].approvals: is missing
+FILE:24: rules[3]: names no target: add targets: [name] or labels: {key: value}
+FILE:26: readers[0].who: selects nobody: name groups, emails, subjects or issuers, or write anyone: true
+FILE:27: readers[0].targets[0]: no target "nowhere" in this policy: known here: order
 `, err)
 }
 
