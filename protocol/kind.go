@@ -16,8 +16,11 @@ type Kind struct {
 	Aliases []string // other schemes of its targets' URLs, beside the engine's name
 	// Pinned says that a listener serves one target, because the server speaks first: what it says of
 	// itself is the target's, and goes out before the client has named anybody.
-	Pinned   bool
-	NewFront func(ListenerConfig) (Front, error)
+	Pinned bool
+	// Cleartext says that a listener can be told to ask for the grant password itself, over TLS, where
+	// its clients know nothing better.
+	Cleartext bool
+	NewFront  func(ListenerConfig) (Front, error)
 	// New makes the engine of one target. The database need not be up.
 	New     func(ctx context.Context, cfg TargetConfig) (Engine, error)
 	Dialect recorder.Dialect // how its SQL is written, for the recorder to find passwords in it
@@ -30,6 +33,7 @@ type ListenerConfig struct {
 	Engine     Engine      // of the target that it is pinned to; nil: it serves every target of its engine
 	TLS        *tls.Config // nil: no TLS is offered
 	RequireTLS bool        // refuse clients that don't use it (every listener off loopback)
+	Cleartext  bool        // ask for the grant password itself, over TLS only; Kind.Cleartext
 	MaxMessage int         // bytes of one message after login that are held in memory at most; 0 = default
 	DecoyKey   []byte      // keeps what strangers are shown the same across restarts and nodes; nil = random
 	Log        *slog.Logger

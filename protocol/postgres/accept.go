@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/xdg-go/scram"
 
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/protocol/relay"
@@ -40,10 +41,7 @@ func NewFront(cfg FrontConfig) *Front {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.TLS != nil {
-		cfg.TLS = cfg.TLS.Clone()
-		if len(cfg.TLS.NextProtos) == 0 {
-			cfg.TLS.NextProtos = []string{"postgresql"} // what libpq 17 and later offer by ALPN
-		}
+		cfg.TLS = frontTLS(cfg.TLS)
 	}
 	f := &Front{cfg: cfg}
 	if len(cfg.DecoyKey) > 0 {
@@ -62,6 +60,8 @@ type client struct {
 	raw    net.Conn // as it was accepted
 	conn   net.Conn // raw, or TLS over it
 	reader frameReader
+	minor  uint32               // of protocol 3, as it was agreed on
+	bound  scram.ChannelBinding // what a login over this connection's TLS can be bound to; zero: nothing
 	login  protocol.Login
 	params []param // of the StartupMessage, in order, without user, database and protocol options
 	link   *link   // once attached
@@ -108,7 +108,7 @@ func (c *client) greet(ctx context.Context, d protocol.Doorman) error {
 		return err
 	}
 	c.reader.conn = c.conn
-	if version != version3 || len(unknown) > 0 {
+	if minor := version & 0xffff; minor > newestMinor || len(unknown) > 0 {
 		if err := c.negotiate(unknown); err != nil {
 			return err
 		}
@@ -116,10 +116,19 @@ func (c *client) greet(ctx context.Context, d protocol.Doorman) error {
 	return c.authenticate(ctx, d)
 }
 
-// startup reads what comes before the StartupMessage, and that.
+// startup reads what comes before the StartupMessage, and that. TLS may be asked for, or begun at once;
+// GSSAPI encryption may be asked for, and is never to be had. Each at most once, in any order, and
+// neither inside TLS.
 func (c *client) startup(ctx context.Context) (version uint32, body []byte, err error) {
-	for gss := false; ; {
+	ssl, gss := false, false
+	for first := true; ; first = false {
 		code, body, err := readStartup(c.conn)
+		if errors.Is(err, errHello) && first {
+			if err := c.directTLS(ctx, body); err != nil {
+				return 0, nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return 0, nil, err
 		}
@@ -128,15 +137,12 @@ func (c *client) startup(ctx context.Context) (version uint32, body []byte, err 
 		case code == codeCancel:
 			c.front.cancel(ctx, body, c.login.Address)
 			return 0, nil, protocol.ErrHandled
-		case code == codeSSL && !secure && len(body) == 0:
-			if err := c.startTLS(ctx); err != nil {
-				return 0, nil, err
-			}
+		case code == codeSSL && !secure && !ssl && len(body) == 0:
+			ssl = true
+			err = c.startTLS(ctx)
 		case code == codeGSSENC && !secure && !gss && len(body) == 0:
 			gss = true
-			if _, err := c.conn.Write([]byte{'N'}); err != nil {
-				return 0, nil, err
-			}
+			_, err = c.conn.Write([]byte{'N'})
 		case code>>16 == 3:
 			if c.front.cfg.RequireTLS && !secure {
 				return 0, nil, &protocol.Refusal{Code: protocol.RefuseTLS,
@@ -145,35 +151,21 @@ func (c *client) startup(ctx context.Context) (version uint32, body []byte, err 
 			return code, body, nil
 		default:
 			return 0, nil, &protocol.Refusal{Code: protocol.RefuseUnsupported, Public: fmt.Sprintf(
-				"unsupported frontend protocol %d.%d: this server speaks 3.0", code>>16, code&0xffff)}
+				"unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", code>>16, code&0xffff, newestMinor)}
+		}
+		if err != nil {
+			return 0, nil, err
 		}
 	}
-}
-
-// startTLS answers an SSLRequest.
-func (c *client) startTLS(ctx context.Context) error {
-	if c.front.cfg.TLS == nil {
-		_, err := c.conn.Write([]byte{'N'})
-		return err
-	}
-	if _, err := c.conn.Write([]byte{'S'}); err != nil {
-		return err
-	}
-	conn := tls.Server(c.raw, c.front.cfg.TLS)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
-	}
-	c.conn = conn
-	state := conn.ConnectionState()
-	c.login.TLS = tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
-	return nil
 }
 
 // parseStartup reads the parameters of a StartupMessage and gives the names of the protocol options
 // that are not known here, which are all.
 func (c *client) parseStartup(version uint32, body []byte) (unknown []string, err error) {
-	c.login.Protocol = fmt.Sprintf("%d.%d", version>>16, version&0xffff)
-	malformed := &protocol.Refusal{Code: recorderViolation, Public: "malformed startup message"}
+	c.minor = min(version&0xffff, newestMinor)
+	c.login.Protocol = fmt.Sprintf("3.%d", c.minor)
+	malformed := &protocol.Refusal{Code: recorderViolation,
+		Public: "invalid startup packet layout: expected terminator as last byte"}
 	for {
 		name, rest, ok := cstring(body)
 		if !ok {
@@ -225,9 +217,10 @@ func isFalse(s string) bool {
 	return false
 }
 
-// negotiate tells a client of a newer protocol that this is 3.0, and which options it can't have.
+// negotiate tells a client of a newer protocol which version this is, and which options it can't have. The
+// version is a whole one, as servers send it and libpq reads it, where the manual has its minor part alone.
 func (c *client) negotiate(unknown []string) error {
-	body := binary.BigEndian.AppendUint32(nil, 0)
+	body := binary.BigEndian.AppendUint32(nil, version3|c.minor)
 	body = binary.BigEndian.AppendUint32(body, uint32(len(unknown)))
 	for _, name := range unknown {
 		body = append(append(body, name...), 0)

@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/xdg-go/scram"
 
@@ -19,11 +21,11 @@ import (
 )
 
 const (
-	mechanism = "SCRAM-SHA-256"
+	mechanism     = "SCRAM-SHA-256"
+	mechanismPlus = "SCRAM-SHA-256-PLUS"
 
 	authOK                = 0
 	authCleartextPassword = 3
-	authMD5Password       = 5
 	authSASL              = 10
 	authSASLContinue      = 11
 	authSASLFinal         = 12
@@ -31,85 +33,159 @@ const (
 	recorderViolation = recorder.EndViolation
 )
 
-// authenticate proves who the client is by SCRAM-SHA-256 against the stored verifier. Somebody whose
-// name nobody has goes through the same steps with a verifier that is made up from the name, and always
-// the same for it, so that nothing but the password's being wrong can be learned.
+// authenticate proves who the client is against the stored verifier: by SCRAM-SHA-256, or by the password
+// itself where the listener asks for that and TLS hides it. Somebody whose name nobody has goes through the
+// same steps with a verifier that is made up from the name, and always the same for it, so that nothing but
+// the password's being wrong can be learned.
 func (c *client) authenticate(ctx context.Context, d protocol.Doorman) error {
 	stored, err := d.Verifier(ctx, c.login.User)
 	if err != nil {
 		return &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err,
 			Public: "logins can't be checked at the moment; try again later or tell your Curfew administrator"}
 	}
-	made := c.front.decoyFor(c.login.User)
-	known := made
+	known := c.front.decoyFor(c.login.User)
 	if stored != nil {
 		if known, err = parseVerifier(stored); err != nil {
 			return fmt.Errorf("stored verifier of %q: %w", c.login.User, err)
 		}
 	}
-	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return known, nil })
-	if err != nil {
-		return fmt.Errorf("scram: %w", err)
+	prove := c.exchange
+	if c.front.cfg.Cleartext && c.login.TLS != "" {
+		prove = c.clear
 	}
-	ok, err := c.exchange(server.NewConversation())
+	wrong, err := prove(known)
 	if err != nil {
 		return err
 	}
-	if !ok || stored == nil {
-		return &protocol.Refusal{Code: protocol.RefuseLogin,
+	if wrong != nil || stored == nil {
+		return &protocol.Refusal{Code: protocol.RefuseLogin, Err: wrong,
 			Public: fmt.Sprintf("password authentication failed for user \"%s\"", c.login.User)}
 	}
-	c.login.Mechanism = "scram-sha-256"
 	return nil
 }
 
-// exchange runs the SASL messages; false is a wrong proof.
-func (c *client) exchange(conv *scram.ServerConversation) (bool, error) {
-	malformed := func(err error) error {
-		return &protocol.Refusal{Code: recorderViolation, Public: "malformed SCRAM message", Err: err}
+// exchange runs the SASL messages. wrong is why the proof does not hold.
+func (c *client) exchange(known scram.StoredCredentials) (wrong, err error) {
+	offer := mechanism + "\x00"
+	if c.bound.IsSupported() {
+		offer = mechanismPlus + "\x00" + offer
 	}
-	if err := c.auth(authSASL, mechanism+"\x00\x00"); err != nil {
-		return false, err
+	if err := c.auth(authSASL, offer+"\x00"); err != nil {
+		return nil, err
 	}
-	body, err := c.password()
+	plus, first, err := c.chosen()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	name, rest, ok := cstring(body)
-	if !ok || len(rest) < 4 {
-		return false, malformed(nil)
+	if err := c.checkBinding(plus, first); err != nil {
+		return nil, err
 	}
-	if string(name) != mechanism {
-		return false, &protocol.Refusal{Code: recorderViolation, Public: "client selected an invalid SASL authentication mechanism"}
+	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return known, nil })
+	if err != nil {
+		return nil, fmt.Errorf("scram: %w", err)
 	}
-	size := int32(binary.BigEndian.Uint32(rest))
-	first := rest[4:]
-	switch {
-	case size == -1 && len(first) == 0: // no initial response: it is asked for by an empty challenge
-		if err := c.auth(authSASLContinue, ""); err != nil {
-			return false, err
-		}
-		if first, err = c.password(); err != nil {
-			return false, err
-		}
-	case int(size) != len(first):
-		return false, malformed(nil)
+	conv := server.NewConversation()
+	if plus {
+		conv = server.NewConversationWithChannelBindingRequired(c.bound)
 	}
 	challenge, err := conv.Step(string(first))
 	if err != nil {
-		return false, malformed(err)
+		return nil, malformed(err)
 	}
 	if err := c.auth(authSASLContinue, challenge); err != nil {
-		return false, err
+		return nil, err
 	}
-	if body, err = c.password(); err != nil {
-		return false, err
+	body, err := c.password()
+	if err != nil {
+		return nil, err
 	}
 	final, err := conv.Step(string(body))
-	if err != nil || !conv.Valid() {
-		return false, nil
+	if final == scram.ErrChannelBindingsDontMatch {
+		return nil, &protocol.Refusal{Code: protocol.RefuseLogin, Err: err, Public: "SCRAM channel binding check failed: " +
+			"the certificate that you were shown is not this server's, so somebody stands between; tell your Curfew administrator"}
 	}
-	return true, c.auth(authSASLFinal, final)
+	if err == nil && !conv.Valid() {
+		err = errors.New("no proof")
+	}
+	if err != nil {
+		return err, nil
+	}
+	c.login.Mechanism = strings.ToLower(mechanism)
+	if plus {
+		c.login.Mechanism = strings.ToLower(mechanismPlus)
+	}
+	return nil, c.auth(authSASLFinal, final)
+}
+
+// chosen reads which mechanism the client takes, and its first message.
+func (c *client) chosen() (plus bool, first []byte, err error) {
+	body, err := c.password()
+	if err != nil {
+		return false, nil, err
+	}
+	name, rest, ok := cstring(body)
+	if !ok || len(rest) < 4 {
+		return false, nil, malformed(nil)
+	}
+	plus = string(name) == mechanismPlus && c.bound.IsSupported()
+	if !plus && string(name) != mechanism {
+		return false, nil, &protocol.Refusal{Code: recorderViolation, Public: "client selected an invalid SASL authentication mechanism"}
+	}
+	size := int32(binary.BigEndian.Uint32(rest))
+	first = rest[4:]
+	switch {
+	case size == -1 && len(first) == 0: // no initial response: it is asked for by an empty challenge
+		if err = c.auth(authSASLContinue, ""); err == nil {
+			first, err = c.password()
+		}
+	case int(size) != len(first):
+		err = malformed(nil)
+	}
+	return plus, first, err
+}
+
+// checkBinding holds what a client says of channel binding against what it was offered and took. Whoever
+// says that the server has none was shown another offer than ours: somebody who stands between took it out.
+func (c *client) checkBinding(plus bool, first []byte) error {
+	switch flag, _, _ := strings.Cut(string(first), ","); {
+	case flag == "y" && c.bound.IsSupported():
+		return &protocol.Refusal{Code: protocol.RefuseTLS, Public: "SCRAM channel binding negotiation error: " +
+			"your client was told that this server has no channel binding, which it has"}
+	case plus && flag != "p="+string(scram.ChannelBindingTLSServerEndpoint):
+		return malformed(errors.New(mechanismPlus + " without its channel binding"))
+	case !plus && flag != "n" && flag != "y":
+		return malformed(errors.New("channel binding without " + mechanismPlus))
+	}
+	return nil
+}
+
+func malformed(err error) error {
+	return &protocol.Refusal{Code: recorderViolation, Public: "malformed SCRAM message", Err: err}
+}
+
+// clear asks for the password itself, which only TLS may carry. wrong is why it is not the one. Stretching
+// what was sent takes the same time whoever it is for.
+func (c *client) clear(known scram.StoredCredentials) (wrong, err error) {
+	if err := c.auth(authCleartextPassword, ""); err != nil {
+		return nil, err
+	}
+	body, err := c.password()
+	if err != nil {
+		return nil, err
+	}
+	password, rest, ok := cstring(body)
+	if !ok || len(rest) > 0 {
+		return nil, &protocol.Refusal{Code: recorderViolation, Public: "invalid password packet size"}
+	}
+	stored, _, err := scramKeys(string(password), []byte(known.Salt), known.Iters)
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(stored, known.StoredKey) != 1 {
+		return errors.New("another password"), nil
+	}
+	c.login.Mechanism = "cleartext"
+	return nil, nil
 }
 
 // auth writes an authentication request.
@@ -139,21 +215,21 @@ func (c *client) password() ([]byte, error) {
 
 // parseVerifier reads what PostgreSQL would keep: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
 func parseVerifier(text []byte) (v scram.StoredCredentials, err error) {
-	malformed := errors.New("malformed verifier") // never shows the verifier itself
+	bad := errors.New("malformed verifier") // never shows the verifier itself
 	scheme, rest, ok := bytes.Cut(text, []byte("$"))
 	if !ok || string(scheme) != mechanism {
-		return v, malformed
+		return v, bad
 	}
 	factors, keys, ok1 := bytes.Cut(rest, []byte("$"))
 	iterations, salt, ok2 := bytes.Cut(factors, []byte(":"))
 	stored, server, ok3 := bytes.Cut(keys, []byte(":"))
 	if !ok1 || !ok2 || !ok3 {
-		return v, malformed
+		return v, bad
 	}
 	decode := func(b []byte) []byte {
 		raw, derr := base64.StdEncoding.DecodeString(string(b))
 		if derr != nil {
-			err = malformed
+			err = bad
 		}
 		return raw
 	}
@@ -161,7 +237,7 @@ func parseVerifier(text []byte) (v scram.StoredCredentials, err error) {
 	v.Salt, v.Iters = string(decode(salt)), n
 	v.StoredKey, v.ServerKey = decode(stored), decode(server)
 	if err != nil || aerr != nil || n < 1 || len(v.Salt) == 0 || len(v.StoredKey) != sha256.Size || len(v.ServerKey) != sha256.Size {
-		return scram.StoredCredentials{}, malformed
+		return scram.StoredCredentials{}, bad
 	}
 	return v, nil
 }

@@ -26,7 +26,7 @@ func serverTLS(cert tls.Certificate) *tls.Config {
 // clientTLS asks for TLS on a connection.
 func clientTLS(pool *x509.CertPool) func(net.Conn) net.Conn {
 	return func(conn net.Conn) net.Conn {
-		secured, _, err := secure(context.TODO(), conn, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})
+		secured, _, err := secure(context.TODO(), conn, route{config: &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}})
 		if err != nil {
 			panic(err)
 		}
@@ -124,8 +124,8 @@ func TestStartupRefusals(t *testing.T) {
 		"TLS required":       {cfg: FrontConfig{TLS: serverTLS(cert), RequireTLS: true}, send: startupMessage(version3, "user", "g1"), state: "28000", contains: "TLS is required"},
 		"protocol 2":         {send: startupMessage(2<<16, "user", "g1"), state: "0A000", contains: "unsupported frontend protocol 2.0"},
 		"no user":            {send: startupMessage(version3, "database", "x"), state: "28000", contains: "no user name"},
-		"no terminator":      {send: append(be32(11), append(be32(version3), "use"...)...), state: "08P01", contains: "malformed"},
-		"bytes behind":       {send: append(be32(18), append(be32(version3), "user\x00g\x00\x00x\x00\x00"[:10]...)...), state: "08P01", contains: "malformed"},
+		"no terminator":      {send: append(be32(11), append(be32(version3), "use"...)...), state: "08P01", contains: "expected terminator"},
+		"bytes behind":       {send: append(be32(18), append(be32(version3), "user\x00g\x00\x00x\x00\x00"[:10]...)...), state: "08P01", contains: "expected terminator"},
 		"second GSSENCReq":   {send: append(gssRequest(), gssRequest()...), state: "0A000", contains: "unsupported"},
 		"SSLRequest too big": {send: append(be32(9), append(be32(codeSSL), 0)...), state: "0A000", contains: "unsupported"},
 	} {
@@ -200,13 +200,13 @@ func TestClearTextBehindSSLRequest(t *testing.T) {
 	}
 }
 
-// TestNegotiation: a client of a newer protocol is told 3.0, and which options it can't have.
+// TestNegotiation: a client of a newer protocol is told 3.2, and which options it can't have.
 func TestNegotiation(t *testing.T) {
 	s := newStranger(t, NewFront(FrontConfig{}), doorman{})
-	s.write(startupMessage(version3|2, "user", "g1", "_pq_.sparkle", "1", "_pq_.shine", "2")...)
+	s.write(startupMessage(version3|9999, "user", "g1", "_pq_.sparkle", "1", "_pq_.shine", "2")...)
 	typ, body := s.next()
 	var m pgproto3.NegotiateProtocolVersion
-	if typ != 'v' || m.Decode(body) != nil || m.NewestMinorProtocol != 0 || fmt.Sprint(m.UnrecognizedOptions) != "[_pq_.sparkle _pq_.shine]" {
+	if typ != 'v' || m.Decode(body) != nil || m.NewestMinorProtocol != version3|2 || fmt.Sprint(m.UnrecognizedOptions) != "[_pq_.sparkle _pq_.shine]" {
 		t.Errorf("%q %+v", typ, m)
 	}
 	if typ, _ := s.next(); typ != msgAuthentication {
@@ -282,7 +282,7 @@ func TestLoginOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.result()
-	if r.err != nil || !strings.HasPrefix(r.login.TLS, "TLS 1.3 TLS_") || r.login.Mechanism != "scram-sha-256" || r.login.Application != "tester" ||
+	if r.err != nil || !strings.HasPrefix(r.login.TLS, "TLS 1.3 TLS_") || r.login.Mechanism != "scram-sha-256-plus" || r.login.Application != "tester" ||
 		r.login.Protocol != "3.0" || r.login.User != w.user || r.login.Database != "orders" {
 		t.Errorf("%+v %v", r.login, r.err)
 	}

@@ -31,16 +31,18 @@ func TestNewNeedsNoDatabase(t *testing.T) {
 
 func TestTargetURL(t *testing.T) {
 	for raw, want := range map[string]string{
-		"postgres://b@db/orders":                     "postgres://b@db/orders?sslmode=verify-full",
-		"postgres://b@db/orders?sslmode=require":     "postgres://b@db/orders?sslmode=require",
-		"postgres://b:hunter2@db/orders":             "",
-		"postgres://b@db/orders?password=hunter2":    "",
-		"postgres://db/orders":                       "",
-		"host=db user=b password=hunter2":            "",
-		"mysql://b@db/orders":                        "",
-		"postgres://b:hunter2@db:not-a-port/orders%": "",
+		"postgres://b@db/orders": "postgres://b@db/orders?max_protocol_version=latest&sslmode=verify-full",
+		"postgres://b@db/orders?sslmode=require&max_protocol_version=3.0": "postgres://b@db/orders?max_protocol_version=3.0&sslmode=require",
+		"postgres://b@db/orders?options=-c%20a%3Db+c":                     "postgres://b@db/orders?max_protocol_version=latest&options=-c%20a%3Db%2Bc&sslmode=verify-full",
+		"postgres://b@db/orders?sslkey=/x":                                "",
+		"postgres://b:hunter2@db/orders":                                  "",
+		"postgres://b@db/orders?password=hunter2":                         "",
+		"postgres://db/orders":                                            "",
+		"host=db user=b password=hunter2":                                 "",
+		"mysql://b@db/orders":                                             "",
+		"postgres://b:hunter2@db:not-a-port/orders%":                      "",
 	} {
-		got, err := targetURL(raw)
+		got, _, err := targetURL(raw)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q, %v", raw, got, err)
 		}

@@ -8,8 +8,17 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// cancelPause is how long a session's cancel requests are apart at the server, and cancelsWaiting how
+	// many may wait for that: more than a person sends.
+	cancelPause    = 20 * time.Millisecond
+	cancelsWaiting = 4
 )
 
 // cancels maps the (pid, key) pairs that clients were given to their sessions. The pairs are Curfew's own:
@@ -19,21 +28,29 @@ type cancels struct {
 	keys map[uint32]*ticket
 }
 
-// ticket is one session's pair.
+// ticket is one session's pair, as long as the client's version of the protocol has it, whatever the
+// server's is.
 type ticket struct {
-	pid  uint32
-	key  [4]byte
-	link *link
+	pid     uint32
+	key     []byte
+	link    *link
+	turn    chan struct{} // holds one token: the right to send a cancel request
+	waiting atomic.Int32
 }
 
 func (c *cancels) init() { c.keys = map[uint32]*ticket{} }
 
 // issue makes a pair for a session.
-func (c *cancels) issue(l *link) *ticket {
+func (c *cancels) issue(l *link, minor uint32) *ticket {
+	size := keyShort
+	if minor >= 2 {
+		size = keyLong
+	}
+	t := &ticket{link: l, key: make([]byte, size), turn: make(chan struct{}, 1)}
+	t.turn <- struct{}{}
+	_, _ = rand.Read(t.key) // never fails (crypto/rand)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &ticket{link: l}
-	_, _ = rand.Read(t.key[:]) // never fails (crypto/rand)
 	for t.pid == 0 || c.keys[t.pid] != nil {
 		var b [4]byte
 		_, _ = rand.Read(b[:])
@@ -50,45 +67,68 @@ func (c *cancels) revoke(t *ticket) {
 }
 
 // find gives the session of a pair, nil if there is none. How long it takes says nothing about the key.
-func (c *cancels) find(body []byte) *link {
-	if len(body) != 8 {
+func (c *cancels) find(body []byte) *ticket {
+	if len(body) < 4+keyShort || len(body) > 4+keyLongest {
 		return nil
 	}
 	c.mu.Lock()
 	t := c.keys[binary.BigEndian.Uint32(body)]
 	c.mu.Unlock()
-	var key [4]byte
+	key := make([]byte, len(body)-4) // of nobody, and compared all the same
 	if t != nil {
 		key = t.key
 	}
-	if subtle.ConstantTimeCompare(key[:], body[4:]) != 1 || t == nil {
+	if subtle.ConstantTimeCompare(key, body[4:]) != 1 || t == nil {
 		return nil
 	}
-	return t.link
+	return t
 }
+
+// enter waits for the right to send a cancel request; false says that too many wait already, or for too
+// long. A client that floods its own session with them costs the server no more than one that does not.
+func (t *ticket) enter(ctx context.Context) bool {
+	defer t.waiting.Add(-1)
+	if t.waiting.Add(1) > cancelsWaiting {
+		return false
+	}
+	select {
+	case <-t.turn:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// leave gives it back, after a pause.
+func (t *ticket) leave() { time.AfterFunc(cancelPause, func() { t.turn <- struct{}{} }) }
 
 // cancel does what a CancelRequest asks for. The one who asks learns nothing from it, as with PostgreSQL.
 func (f *Front) cancel(ctx context.Context, body []byte, from string) {
-	l := f.cancels.find(body)
-	if l == nil {
+	t := f.cancels.find(body)
+	if t == nil {
 		f.cfg.Log.Debug("cancel request for no session", "from", from)
 		return
 	}
-	if err := l.cancel(ctx, from); err != nil {
-		f.cfg.Log.Warn("cancel request", "from", from, "backend", l.pid(), "error", err)
+	if !t.enter(ctx) {
+		f.cfg.Log.Debug("one cancel request too many", "from", from, "backend", t.link.pid())
+		return
+	}
+	defer t.leave()
+	if err := t.link.cancel(ctx, from); err != nil {
+		f.cfg.Log.Warn("cancel request", "from", from, "backend", t.link.pid(), "error", err)
 	}
 }
 
 // cancel sends a session's own cancel request to the server it landed on, in the same way as the session
 // went there, and waits until the server has taken it.
 func (u *upstream) cancel(ctx context.Context, dial pgconn.DialFunc) error {
-	raw, err := dial(ctx, u.network, u.address)
+	raw, err := dial(ctx, u.route.network, u.route.address)
 	if err != nil {
 		return err
 	}
 	defer raw.Close()
 	defer watch(ctx, raw)()
-	c, _, err := secure(ctx, raw, u.config)
+	c, _, err := secure(ctx, raw, u.route)
 	if err != nil {
 		return err
 	}

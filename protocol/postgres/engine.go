@@ -31,6 +31,7 @@ type Config struct {
 type FrontConfig struct {
 	TLS        *tls.Config // nil: no TLS is offered
 	RequireTLS bool        // refuse clients that don't use it (every listener off loopback)
+	Cleartext  bool        // over TLS ask for the grant password itself, for drivers without SCRAM
 	MaxMessage int         // bytes of one message after login that are held in memory at most; 0 = default
 	DecoyKey   []byte      // keeps the verifiers made up for unknown users the same across restarts and nodes; nil = random
 	Log        *slog.Logger
@@ -62,7 +63,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Log = cfg.Log.With("target", cfg.Target)
-	dsn, err := targetURL(cfg.URL)
+	dsn, query, err := targetURL(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", cfg.Target, err)
 	}
@@ -70,6 +71,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", cfg.Target, err)
 	}
+	readAgain(query, &pc.ConnConfig.Config)
 	if cfg.Password != "" {
 		pc.ConnConfig.Password = cfg.Password
 	}
@@ -91,27 +93,37 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// targetURL checks what a target's URL must be and sets verify-full where it is silent about TLS.
-func targetURL(raw string) (string, error) {
+// targetURL checks what a target's URL must be and sets verify-full where it is silent about TLS, and the
+// newest protocol where it is silent about that.
+func targetURL(raw string) (string, url.Values, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", errors.New("url: not a URL") // the parser's own words would show it, and a password in it
+		return "", nil, errors.New("url: not a URL") // the parser's own words would show it, and a password in it
 	}
 	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return "", errors.New("url: must begin with postgres://")
+		return "", nil, errors.New("url: must begin with postgres://")
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(strings.ReplaceAll(u.RawQuery, "+", "%2B")) // a plus is a plus, as for libpq
+	if err != nil {
+		return "", nil, errors.New("url: its parameters can't be read")
+	}
 	if _, has := u.User.Password(); has || q.Has("password") {
-		return "", errors.New("url: holds a password; name it by reference in password: instead")
+		return "", nil, errors.New("url: holds a password; name it by reference in password: instead")
 	}
 	if u.User.Username() == "" && !q.Has("user") {
-		return "", errors.New("url: names no user; it is the broker, e.g. postgres://curfew_broker@…")
+		return "", nil, errors.New("url: names no user; it is the broker, e.g. postgres://curfew_broker@…")
 	}
 	if !q.Has("sslmode") {
 		q.Set("sslmode", "verify-full")
-		u.RawQuery = q.Encode()
 	}
-	return u.String(), nil
+	if !q.Has("max_protocol_version") {
+		q.Set("max_protocol_version", "latest")
+	}
+	if err := checkFiles(q); err != nil {
+		return "", nil, err
+	}
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20")
+	return u.String(), q, nil
 }
 
 // Close ends the broker's connections. Accounts are left as they are.

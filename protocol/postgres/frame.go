@@ -60,6 +60,23 @@ const (
 	version3   = 3 << 16
 )
 
+// newestMinor is the newest minor version of protocol 3 that is spoken here: 3.2, which is 3.0 with longer
+// cancel keys.
+const newestMinor = 2
+
+// The lengths of a cancel key: 3.0 has one, and 3.2 those between.
+const (
+	keyShort   = 4
+	keyLong    = 32
+	keyLongest = 256
+)
+
+// recordHandshake is the first byte of TLS, which no startup message can begin with: it would be 350 MB long.
+const recordHandshake = 0x16
+
+// errHello says that TLS began without an SSLRequest.
+var errHello = errors.New("TLS where a startup message was expected")
+
 const (
 	// limitBeforeLogin is the longest message anybody may send who has not proved who they are.
 	limitBeforeLogin = 64 << 10
@@ -135,11 +152,15 @@ func (f *frameReader) rest() []byte { return f.buf[f.pos:] }
 
 // readStartup reads one of the messages that have no type: StartupMessage and its relatives. It reads
 // not one byte more, because what follows an SSLRequest belongs to TLS: bytes that somebody slipped in
-// behind it in clear end up in the handshake, which fails on them.
+// behind it in clear end up in the handshake, which fails on them. If TLS begins instead, the error is
+// errHello and the body is what was read of it.
 func readStartup(conn net.Conn) (code uint32, body []byte, err error) {
 	var head [8]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return 0, nil, err
+	}
+	if head[0] == recordHandshake {
+		return 0, head[:], errHello
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size < 8 || size > limitBeforeLogin {

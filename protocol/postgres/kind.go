@@ -10,9 +10,10 @@ import (
 // Kind is the engine, as the map of engines has it.
 func Kind() protocol.Kind {
 	return protocol.Kind{
-		Aliases: []string{"postgresql"},
+		Aliases:   []string{"postgresql"},
+		Cleartext: true,
 		NewFront: func(c protocol.ListenerConfig) (protocol.Front, error) {
-			return NewFront(FrontConfig{TLS: c.TLS, RequireTLS: c.RequireTLS, MaxMessage: c.MaxMessage, DecoyKey: c.DecoyKey, Log: c.Log}), nil
+			return NewFront(FrontConfig{TLS: c.TLS, RequireTLS: c.RequireTLS, Cleartext: c.Cleartext, MaxMessage: c.MaxMessage, DecoyKey: c.DecoyKey, Log: c.Log}), nil
 		},
 		New: func(ctx context.Context, c protocol.TargetConfig) (protocol.Engine, error) {
 			e, err := New(ctx, Config{Target: c.Name, URL: c.URL, Password: c.Password, Installation: c.Installation, Log: c.Log, Step: c.Step})

@@ -103,7 +103,7 @@ func (l *link) join(ctx context.Context) error {
 	}
 	l.up = up
 	l.backend.Store(up.pid)
-	l.ticket = c.front.cancels.issue(l)
+	l.ticket = c.front.cancels.issue(l, c.minor)
 	fromClient, fromServer := c.reader.rest(), up.reader.rest()
 	if max(len(fromClient), len(fromServer)) > relay.BufferSize {
 		up.leave()
@@ -127,7 +127,7 @@ func (l *link) welcome(ctx context.Context) error {
 	msg := appendMessage(nil, msgAuthentication, []byte{0, 0, 0, authOK})
 	msg = append(msg, l.up.status...)
 	pair := binary.BigEndian.AppendUint32(nil, l.ticket.pid)
-	msg = appendMessage(msg, msgBackendKeyData, append(pair, l.ticket.key[:]...))
+	msg = appendMessage(msg, msgBackendKeyData, append(pair, l.ticket.key...))
 	msg = appendMessage(msg, msgReadyForQuery, []byte{'I'})
 	l.version, l.up.status = l.up.params["server_version"], nil
 	defer watch(ctx, l.client.raw)()
@@ -144,7 +144,7 @@ func (l *link) Relay(ctx context.Context, sink protocol.Sink) error {
 	l.obs.sink = sink
 	err := sink.Record(recorder.Event{Type: recorder.TypeAttached, Attached: &recorder.Attached{
 		Backend: strconv.FormatUint(uint64(l.up.pid), 10), Server: l.version,
-		TLS: l.up.tls, Address: l.up.address,
+		TLS: l.up.tls, Address: l.up.route.address,
 	}})
 	if err != nil {
 		err = &protocol.EndError{Code: recorder.EndRecord, Err: fmt.Errorf("the session can't be recorded: %w", err)}

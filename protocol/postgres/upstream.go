@@ -2,13 +2,10 @@ package postgres
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // what old servers ask for
 	"crypto/tls"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"time"
@@ -30,20 +27,17 @@ type landing struct {
 
 // upstream is a connection to the database that is logged in.
 type upstream struct {
-	conn    net.Conn
-	reader  frameReader
-	address string
-	tls     string      // version and suite; empty without
-	pid     uint32      // the backend's
-	key     []byte      // its cancel key
-	config  *tls.Config // by which a cancel request is made; nil without TLS
-	network string
-	status  []byte // ParameterStatus and NoticeResponse messages of the login, as they came
-	params  map[string]string
+	conn   net.Conn
+	reader frameReader
+	route  route
+	tls    string               // version and suite; empty without
+	bound  scram.ChannelBinding // what the login can be bound to; zero: nothing
+	minor  uint32               // of protocol 3, as it was agreed on
+	pid    uint32               // the backend's
+	key    []byte               // its cancel key
+	status []byte               // ParameterStatus and NoticeResponse messages of the login, as they came
+	params map[string]string
 }
-
-// errNoTLS says that a server which must speak TLS does not.
-var errNoTLS = errors.New("server refused TLS connection")
 
 // dialUpstream logs in at the first of the target's hosts that lets it. It tries TLS and clear text in
 // the order that sslmode gives, but asks no second time after an answer that would be the same.
@@ -81,7 +75,10 @@ func dialHost(ctx context.Context, l landing, h *pgconn.FallbackConfig) (u *upst
 		defer cancel()
 	}
 	network, address := pgconn.NetworkAddress(h.Host, h.Port)
-	u = &upstream{network: network, address: address, config: h.TLSConfig, params: map[string]string{}}
+	u = &upstream{params: map[string]string{}, route: route{
+		network: network, address: address, config: h.TLSConfig,
+		direct: l.conn.SSLNegotiation == "direct", certificate: l.conn.SSLCertMode,
+	}}
 	raw, err := l.conn.DialFunc(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -97,11 +94,15 @@ func dialHost(ctx context.Context, l landing, h *pgconn.FallbackConfig) (u *upst
 			u = nil
 		}
 	}()
-	if u.conn, u.tls, err = secure(ctx, raw, h.TLSConfig); err != nil {
+	var state *tls.ConnectionState
+	if u.conn, state, err = secure(ctx, raw, u.route); err != nil {
 		return u, err
 	}
-	u.address = raw.RemoteAddr().String()
-	u.network = raw.RemoteAddr().Network()
+	if state != nil {
+		u.tls, u.bound = describe(state), endPoint(state.PeerCertificates[0])
+	}
+	u.route.address = raw.RemoteAddr().String()
+	u.route.network = raw.RemoteAddr().Network()
 	u.reader.conn = u.conn
 	if err = u.login(l); err != nil {
 		return u, err
@@ -112,32 +113,11 @@ func dialHost(ctx context.Context, l landing, h *pgconn.FallbackConfig) (u *upst
 	return u, nil
 }
 
-// secure puts TLS over conn, if the target wants it.
-func secure(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, string, error) {
-	if config == nil {
-		return conn, "", nil
-	}
-	if _, err := conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil {
-		return nil, "", err
-	}
-	var answer [1]byte // one byte and no more: what follows belongs to TLS
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return nil, "", err
-	}
-	if answer[0] != 'S' {
-		return nil, "", errNoTLS
-	}
-	secured := tls.Client(conn, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, "", fmt.Errorf("TLS handshake: %w", err)
-	}
-	state := secured.ConnectionState()
-	return secured, tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite), nil
-}
-
 // login sends the StartupMessage and reads up to the first ReadyForQuery.
 func (u *upstream) login(l landing) error {
-	body := binary.BigEndian.AppendUint32(nil, version3)
+	asked := newestAsked(l.conn)
+	body := binary.BigEndian.AppendUint32(nil, version3|asked)
+	u.minor = asked
 	add := func(name, value string) {
 		body = append(append(body, name...), 0)
 		body = append(append(body, value...), 0)
@@ -153,6 +133,9 @@ func (u *upstream) login(l landing) error {
 		return err
 	}
 	proof := prover{u: u, l: l}
+	if l.conn.MinProtocolVersion != "" && l.conn.MinProtocolVersion != "3.0" {
+		proof.least = newestMinor
+	}
 	for {
 		typ, body, err := u.reader.next(limitLogin)
 		if err != nil {
@@ -169,18 +152,19 @@ func (u *upstream) login(l landing) error {
 			}
 		case msgNoticeResponse:
 			u.status = appendMessage(u.status, typ, body)
+		case msgNegotiateProtocol:
+			u.minor, err = parseNegotiate(body, u.minor)
 		case msgBackendKeyData:
-			if len(body) < 8 {
-				return errors.New("malformed BackendKeyData")
-			}
-			u.pid = binary.BigEndian.Uint32(body)
-			u.key = append([]byte(nil), body[4:]...)
+			u.pid, u.key, err = parseKeyData(body, u.minor)
 		case msgErrorResponse:
 			r := parseWords(body)
 			return &serverError{code: string(r.code), message: string(r.message), raw: appendMessage(nil, typ, body)}
 		case msgReadyForQuery:
 			if !proof.done {
 				return errors.New("the server lets nobody in and is ready all the same")
+			}
+			if u.pid == 0 {
+				return errors.New("the server does not say which backend this is, so it could not be ended")
 			}
 			return nil
 		default:
@@ -192,99 +176,41 @@ func (u *upstream) login(l landing) error {
 	}
 }
 
-// prover answers a server's authentication requests.
-type prover struct {
-	u     *upstream
-	l     landing
-	scram *scram.ClientConversation
-	done  bool
+// newestAsked is the newest minor version that the target's URL lets a server be asked for.
+func newestAsked(c *pgconn.Config) uint32 {
+	switch c.MaxProtocolVersion {
+	case "3.2", "latest":
+		return newestMinor
+	}
+	return 0
 }
 
-func (p *prover) answer(body []byte) error {
+// parseNegotiate reads the minor version that a server speaks instead of the one it was asked for. Servers
+// say the whole version, the manual has its minor part alone: both are understood.
+func parseNegotiate(body []byte, asked uint32) (minor uint32, err error) {
+	if len(body) < 8 {
+		return 0, errors.New("malformed NegotiateProtocolVersion")
+	}
+	version := binary.BigEndian.Uint32(body)
+	if version>>16 != 3 && version>>16 != 0 || version&0xffff > asked {
+		return 0, fmt.Errorf("the server wants protocol %d.%d, and was asked for 3.%d", version>>16, version&0xffff, asked)
+	}
+	if n := binary.BigEndian.Uint32(body[4:]); n != 0 {
+		return 0, errors.New("the server refuses protocol options, and was asked for none")
+	}
+	return version & 0xffff, nil
+}
+
+// parseKeyData reads the backend's pid and its cancel key.
+func parseKeyData(body []byte, minor uint32) (pid uint32, key []byte, err error) {
 	if len(body) < 4 {
-		return errors.New("malformed authentication request")
+		return 0, nil, errors.New("malformed BackendKeyData")
 	}
-	code, data := binary.BigEndian.Uint32(body), body[4:]
-	switch code {
-	case authOK:
-		if p.scram != nil && !p.scram.Valid() {
-			return errors.New("the server did not prove that it knows the account's secret")
-		}
-		p.done = true
-		return nil
-	case authCleartextPassword:
-		if p.u.tls == "" {
-			return errors.New("the server asks for the account's secret in clear over a connection without TLS")
-		}
-		return p.send([]byte(p.l.password), []byte{0})
-	case authMD5Password:
-		if len(data) != 4 {
-			return errors.New("malformed authentication request")
-		}
-		return p.send([]byte(md5Password(p.l.user, p.l.password, data)), []byte{0})
-	case authSASL:
-		return p.begin(data)
-	case authSASLContinue:
-		return p.step(data, true)
-	case authSASLFinal:
-		return p.step(data, false)
+	size := len(body) - 4
+	if size < keyShort || size > keyLongest || minor < 2 && size != keyShort {
+		return 0, nil, fmt.Errorf("a cancel key of %d bytes does not belong to protocol 3.%d", size, minor)
 	}
-	return fmt.Errorf("the server asks for authentication method %d, which is not known here", code)
-}
-
-func (p *prover) send(parts ...[]byte) error {
-	_, err := p.u.conn.Write(appendMessage(nil, msgPassword, parts...))
-	return err
-}
-
-// begin opens the SCRAM conversation. The account's secret is random, so its verifier may use a single
-// iteration, and that must not be refused here.
-func (p *prover) begin(mechanisms []byte) error {
-	offered := false
-	for {
-		name, rest, ok := cstring(mechanisms)
-		if !ok || len(name) == 0 {
-			break
-		}
-		offered = offered || string(name) == mechanism
-		mechanisms = rest
-	}
-	if !offered || p.scram != nil {
-		return errors.New("the server offers no SASL mechanism that is known here")
-	}
-	c, err := scram.SHA256.NewClient("", p.l.password, "")
-	if err != nil {
-		return errors.New("the account's secret can't be used with SCRAM")
-	}
-	p.scram = c.WithMinIterations(1).NewConversation()
-	first, err := p.scram.Step("")
-	if err != nil {
-		return err
-	}
-	size := binary.BigEndian.AppendUint32(nil, uint32(len(first)))
-	return p.send([]byte(mechanism), []byte{0}, size, []byte(first))
-}
-
-func (p *prover) step(data []byte, answer bool) error {
-	if p.scram == nil {
-		return errors.New("SASL message out of turn")
-	}
-	reply, err := p.scram.Step(string(data))
-	if err != nil {
-		return fmt.Errorf("scram: %w", err)
-	}
-	if !answer {
-		return nil
-	}
-	return p.send([]byte(reply))
-}
-
-// md5Password is what PostgreSQL's md5 method wants to see.
-func md5Password(user, password string, salt []byte) string {
-	inner := md5.Sum([]byte(password + user)) //nolint:gosec
-	text := hex.EncodeToString(inner[:])
-	outer := md5.Sum(append([]byte(text), salt...)) //nolint:gosec
-	return "md5" + hex.EncodeToString(outer[:])
+	return binary.BigEndian.Uint32(body), append([]byte(nil), body[4:]...), nil
 }
 
 // leave says goodbye and hangs up.

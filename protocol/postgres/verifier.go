@@ -27,16 +27,25 @@ func newSecret() string {
 func scramVerifier(password string, iterations int) (string, error) {
 	salt := make([]byte, saltBytes)
 	_, _ = rand.Read(salt) // never fails (crypto/rand)
+	stored, server, err := scramKeys(password, salt, iterations)
+	if err != nil {
+		return "", err
+	}
+	enc := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, enc(salt), enc(stored), enc(server)), nil
+}
+
+// scramKeys are what RFC 5802 makes of a password: StoredKey and ServerKey.
+func scramKeys(password string, salt []byte, iterations int) (stored, server []byte, err error) {
 	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
 	if err != nil {
-		return "", fmt.Errorf("derive key: %w", err)
+		return nil, nil, fmt.Errorf("derive key: %w", err)
 	}
 	mac := func(text string) []byte {
 		h := hmac.New(sha256.New, salted)
 		h.Write([]byte(text))
 		return h.Sum(nil)
 	}
-	stored := sha256.Sum256(mac("Client Key"))
-	enc := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, enc(salt), enc(stored[:]), enc(mac("Server Key"))), nil
+	sum := sha256.Sum256(mac("Client Key"))
+	return sum[:], mac("Server Key"), nil
 }
