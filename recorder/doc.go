@@ -8,8 +8,11 @@
 //     with the part that ends it, and survives a power cut. When Record returns an error, the statement
 //     must not run: it may or may not be in the file.
 //   - After a failed write or sync a Writer is broken for good: nothing that a disk once refused is
-//     claimed to be there later.
-//   - Results and notices are kept within 100 ms, or with the next statement, whichever is first.
+//     claimed to be there later. So it is after one that takes longer than [Options].Stall: [Writer.Lost]
+//     says so to whoever waits in no Record. What had been refused and is in the file all the same is
+//     followed by an event that says it was blocked.
+//   - Results, notices and where a session has landed are kept within 100 ms, or with the next statement,
+//     whichever is first.
 //     A crash of the process can lose that much of what the database answered, never of what was asked.
 //   - Nothing is cut off: a statement of any size is recorded in parts of bounded size, in bounded
 //     memory. The one thing taken out of statements is the text of passwords, and the event says so.

@@ -157,7 +157,7 @@ func (w *Writer) encode(events []Event) (now, wait bool, count uint64, err error
 	for i := range events {
 		e := &events[i]
 		switch e.Type {
-		case TypeResult, TypeNotice:
+		case TypeResult, TypeNotice, TypeAttached:
 		case TypeStatement, TypePart, TypeBlocked:
 			now, wait = true, wait || !e.More
 		case TypeHeader, TypeEnd, "":

@@ -34,7 +34,7 @@ func TestStatementIsWrittenBeforeRecordReturns(t *testing.T) {
 	}
 	for _, e := range []Event{
 		{Type: TypePart, Of: 1, Field: FieldText, Text: []byte("x")}, {Type: TypeCancel}, {Type: TypeCopy, Direction: "in"},
-		{Type: TypeAttached, Attached: &Attached{}}, {Type: TypeStatement, ID: 3, Kind: KindBind},
+		{Type: TypeStatement, ID: 3, Kind: KindBind},
 	} {
 		size := openSize(t, l, "s1")
 		record(t, w, e)

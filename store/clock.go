@@ -15,6 +15,8 @@ const setBackBy = 2 * time.Second
 // clock is the wall clock with a high-water mark. The mark moves with the wall clock and with the
 // monotonic one, whichever is ahead: a clock set back neither stops time nor extends anything.
 type clock struct {
+	wall func() time.Time // nil: time.Now
+
 	mu   sync.Mutex
 	high time.Time // guarded by mu
 	seen time.Time // guarded by mu: the last reading, for its monotonic part
@@ -35,6 +37,9 @@ func (c *clock) now() (now time.Time, behind time.Duration) {
 		c.high, c.seen = c.high.Add(passed), t
 	}
 	wall := t.Round(0).UTC()
+	if c.wall != nil {
+		wall = c.wall().Round(0).UTC()
+	}
 	if wall.After(c.high) {
 		c.high = wall
 	}

@@ -47,6 +47,9 @@ type Options struct {
 	// Observe is told of every Update: how long it took, the wait for its turn included, and what it
 	// returned. It must not wait.
 	Observe func(took time.Duration, err error)
+
+	Seam Seam             // nil but in tests
+	Wall func() time.Time // the wall clock; nil but in tests: time.Now
 }
 
 // Store is an open store.
@@ -56,6 +59,7 @@ type Store struct {
 	node         string
 	write, read  *sql.DB
 	lock         *os.File
+	seam         Seam
 	signer       *ledger.Signer
 	installation string
 	clock        clock
@@ -79,6 +83,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		log:      o.Log,
 		base:     context.WithoutCancel(ctx),
 		node:     o.Node,
+		seam:     o.Seam,
+		clock:    clock{wall: o.Wall},
 		observe:  o.Observe,
 		turn:     make(chan struct{}, 1),
 		anchored: map[string]int64{},

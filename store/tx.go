@@ -41,9 +41,9 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	case <-ctx.Done():
 		return fmt.Errorf("store: %w", context.Cause(ctx))
 	}
-	sqlTx, err := s.write.BeginTx(ctx, nil)
+	sqlTx, err := s.beginTx(ctx, OpBegin, s.write, nil)
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return err
 	}
 	defer sqlTx.Rollback() // after a commit it does nothing
 
@@ -58,7 +58,7 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	if err := sqlTx.Commit(); err != nil {
+	if err := s.do(OpCommit, sqlTx.Commit); err != nil {
 		s.pending = &tx.tree
 		return fmt.Errorf("store: commit: %w", err)
 	}
@@ -68,6 +68,20 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 		tx.after()
 	}
 	return nil
+}
+
+func (s *Store) beginTx(ctx context.Context, op Op, db *sql.DB, o *sql.TxOptions) (tx *sql.Tx, err error) {
+	err = s.do(op, func() (err error) {
+		tx, err = db.BeginTx(ctx, o)
+		return err
+	})
+	if err != nil {
+		if tx != nil {
+			tx.Rollback() // it had begun, and was reported as failed
+		}
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return tx, nil
 }
 
 // settle makes sure that the file still ends where this process wrote last, and finds out what became
@@ -90,9 +104,9 @@ func (s *Store) settle(tx *Tx) error {
 
 // View runs fn on a snapshot that only reads.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
-	sqlTx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	sqlTx, err := s.beginTx(ctx, OpView, s.read, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return err
 	}
 	defer sqlTx.Rollback() // nothing to keep
 	return fn(&Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now()})

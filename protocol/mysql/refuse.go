@@ -96,14 +96,20 @@ func errnoOf(mariadb bool, code string) errno {
 	return errnoEnded(mariadb)
 }
 
-// lastWords is the packet that ends a session because of why. An ended grant is a killed connection,
-// whatever ended it.
+// lastWords is the packet that ends a session because of why. An ended session is a killed connection,
+// whatever ended it, but a lost recording.
 func lastWords(seq byte, caps capability, mariadb, ended bool, why error) []byte {
 	no, text := public(mariadb, why)
-	if ended {
+	if ended && !recordLost(why) {
 		no = errnoEnded(mariadb)
 	}
 	return appendErr(nil, seq, caps, no.code, no.state, text)
+}
+
+// recordLost: the session ends because its recording was lost, which reads the same whoever noticed first.
+func recordLost(why error) bool {
+	var refusal *protocol.Refusal
+	return errors.As(why, &refusal) && refusal.Code == recorder.EndRecord
 }
 
 // serverError is what the database said when it refused a login.

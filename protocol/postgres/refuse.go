@@ -84,14 +84,20 @@ func stateOf(code string) string {
 	return stateEnded
 }
 
-// lastWords is the message that ends a session because of why. An ended grant is 57P01
-// whatever ended it.
+// lastWords is the message that ends a session because of why. An ended session is 57P01
+// whatever ended it, but a lost recording.
 func lastWords(ended bool, why error) []byte {
 	state, text := public(why)
-	if ended {
+	if ended && !recordLost(why) {
 		state = stateEnded
 	}
 	return appendError(nil, "FATAL", state, text)
+}
+
+// recordLost: the session ends because its recording was lost, which reads the same whoever noticed first.
+func recordLost(why error) bool {
+	var refusal *protocol.Refusal
+	return errors.As(why, &refusal) && refusal.Code == recorder.EndRecord
 }
 
 // appendError appends an ErrorResponse.
