@@ -19,9 +19,9 @@ import (
 
 // devFlags are what curfew dev is told. Addresses left out stay as they were the last time.
 type devFlags struct {
-	dir, api, issuer string
-	listen, targets  []string
-	yes              bool
+	dir, api, issuer, ops string
+	listen, targets       []string
+	yes                   bool
 }
 
 func newDev(a *app) *cobra.Command {
@@ -46,6 +46,7 @@ that login is the broker. What it makes is kept in --dir: the next start needs n
 	flags.StringVar(&f.api, "api", "", "loopback address of the API (default 127.0.0.1:7433)")
 	flags.StringArrayVar(&f.listen, "listen", nil, "loopback address that clients connect to; TARGET=ADDRESS for a target with a listener of its own (default "+listenDefaults()+")")
 	flags.StringVar(&f.issuer, "issuer", "", "loopback address of the identity provider (default: a free port)")
+	flags.StringVar(&f.ops, "ops", "", "loopback address for /healthz, /readyz and /metrics (default: none)")
 	flags.StringArrayVar(&f.targets, "target", nil, "NAME=URL of a database to guard; may be repeated")
 	flags.BoolVar(&f.yes, "yes", false, "run the setup SQL without asking")
 	return c
@@ -90,7 +91,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 		stop(err)
 		identities <- err
 	}()
-	err = a.serve(ctx, d.path("curfew.yaml"), serveOptions{log: log, step: crashStep(a.env), began: d.began(a, f)})
+	err = a.serve(ctx, d.path("curfew.yaml"), serveOptions{log: log, step: crashStep(a.env), seams: crashSeams(a.env), began: d.began(a, f)})
 	stop(nil)
 	return errors.Join(err, <-identities)
 }
@@ -100,6 +101,7 @@ type devHome struct {
 	dir       string
 	API       string            `json:"api"`
 	Issuer    string            `json:"issuer"`
+	Ops       string            `json:"ops,omitempty"`
 	Targets   map[string]string `json:"targets"`   // name → the broker's URL; the password lies beside it
 	Listeners map[string]string `json:"listeners"` // place → host:port; see place
 }

@@ -96,7 +96,7 @@ func schemeOf(raw string) string {
 
 // addresses settles where to listen: the flags, the last time, the defaults. Loopback or nothing.
 func (d *devHome) addresses(f devFlags, asked []ownTarget) error {
-	d.API, d.Issuer = first(f.api, d.API, "127.0.0.1:7433"), first(f.issuer, d.Issuer)
+	d.API, d.Issuer, d.Ops = first(f.api, d.API, "127.0.0.1:7433"), first(f.issuer, d.Issuer), first(f.ops, d.Ops)
 	if d.Issuer == "" {
 		addr, err := freeAddress("127.0.0.1:0")
 		if err != nil {
@@ -111,6 +111,9 @@ func (d *devHome) addresses(f devFlags, asked []ownTarget) error {
 	before := d.Listeners
 	d.Listeners = map[string]string{}
 	taken := []string{d.API, d.Issuer}
+	if d.Ops != "" {
+		taken = append(taken, d.Ops)
+	}
 	for _, p := range d.places(asked) {
 		engine, target, _ := strings.Cut(p, "/")
 		addr := first(told[target], before[p])
@@ -183,7 +186,10 @@ func freeAddress(addr string) (string, error) {
 
 // free finds out, before anything is changed, whether the addresses can be listened on.
 func (d *devHome) free() error {
-	for _, addr := range append(slices.Sorted(maps.Values(d.Listeners)), d.API, d.Issuer) {
+	for _, addr := range append(slices.Sorted(maps.Values(d.Listeners)), d.API, d.Issuer, d.Ops) {
+		if addr == "" {
+			continue
+		}
 		if _, err := freeAddress(addr); err != nil {
 			return problem(exitFailed, "failed", fmt.Sprintf("%s can't be listened on: %v", addr, err),
 				"stop what listens there (another curfew dev?), or choose others: curfew dev --api 127.0.0.1:7533 --listen 127.0.0.1:6533")

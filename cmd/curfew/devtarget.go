@@ -128,6 +128,9 @@ func (d *devHome) write() error {
 	}
 	var y strings.Builder
 	fmt.Fprintf(&y, "# Written by curfew dev at every start.\nnode: dev\ndata: data\napi: {listen: %q, url: %q}\n", d.API, "http://"+d.API)
+	if d.Ops != "" {
+		fmt.Fprintf(&y, "ops: {listen: %q}\n", d.Ops)
+	}
 	y.WriteString("listeners:\n")
 	for _, p := range slices.Sorted(maps.Keys(d.Listeners)) {
 		engine, target, pinned := strings.Cut(p, "/")

@@ -13,6 +13,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
@@ -30,6 +33,7 @@ import (
 type house struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	seams   seams
 	certs   *certs
 	store   *store.Store
 	library *recorder.Library
@@ -38,14 +42,23 @@ type house struct {
 	logins  *control.Logins
 	proxy   *proxy.Server
 	api     http.Handler
-	decoy   []byte // from which listeners make up verifiers for names that nobody has, the same at every start
+	metrics *prometheus.Registry
+	meters  *meters
+	notify  notifier
+	base    context.Context // without an end: for what goes on after the signal to stop
+	decoy   []byte          // from which listeners make up verifiers for names that nobody has, the same at every start
+
+	serving  atomic.Bool // the listeners are open, and what a crash left was taken up
+	stopping atomic.Bool // it was asked to stop
 
 	closers []func() error // last first
 }
 
 // build puts the parts together, bottom to top. What it opened it closes when a later part fails.
 func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveOptions) (_ *house, err error) {
-	h := &house{cfg: cfg, log: o.log, engines: map[string]protocol.Engine{}}
+	h := &house{cfg: cfg, log: o.log, seams: o.seams, engines: map[string]protocol.Engine{}, notify: o.notify,
+		metrics: prometheus.NewRegistry(), base: context.WithoutCancel(ctx)}
+	h.meters = newMeters(h.metrics)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.close())
@@ -77,27 +90,37 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 		Node: cfg.Node, Installation: h.store.Installation(), Engines: h.engines, EngineNames: engineOf(cfg),
 		Doorman: grants{h.desk}, Grants: grants{h.desk}, Recordings: recordings{h.library},
 		Sessions: journal{h.store}, Accounts: journal{h.store},
-		FailedLogin: func(from string) { h.store.FailedLogin(from, "wire") }, Log: h.log, Step: o.step,
+		FailedLogin: h.failedLogin("wire"), Metrics: h.metrics, Log: h.log, Step: o.step,
 	})
+	h.metrics.MustRegister(h)
 	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: h.log}
 	h.api = api.New(api.Config{
 		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Evidence: desk,
-		FailedLogin: func(from string) { h.store.FailedLogin(from, "api") }, Ready: h.ready, Explain: api.Explain,
+		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
 		Now: h.store.Now, Log: h.log,
 	})
 	return h, nil
 }
 
+// failedLogin counts strangers, on the ledger and for the operators.
+func (h *house) failedLogin(where string) func(from string) {
+	return func(from string) {
+		h.meters.failedLogins.WithLabelValues(where).Inc()
+		h.store.FailedLogin(from, where)
+	}
+}
+
 // openStores opens the truth and the recordings, each of which one process at a time can have.
 func (h *house) openStores(ctx context.Context) (err error) {
-	h.store, err = store.Open(ctx, store.Options{Path: filepath.Join(h.cfg.Data, "store.db"),
-		KeyPath: filepath.Join(h.cfg.Data, "ledger.key"), Version: version, Node: h.cfg.Node, Log: h.log})
+	h.store, err = store.Open(ctx, h.seams.storeOptions(store.Options{Path: filepath.Join(h.cfg.Data, "store.db"),
+		KeyPath: filepath.Join(h.cfg.Data, "ledger.key"), Version: version, Node: h.cfg.Node, Log: h.log,
+		Observe: h.meters.updated}))
 	if err != nil {
 		return err
 	}
 	h.closers = append(h.closers, h.store.Close)
 	h.library, err = recorder.Open(filepath.Join(h.cfg.Data, "recordings"),
-		recorder.Options{Durability: recorder.Durability(h.cfg.Recording.Durability), Node: h.cfg.Node, Dialects: dialects(), Log: h.log})
+		h.seams.recorderOptions(recorder.Options{Durability: recorder.Durability(h.cfg.Recording.Durability), Node: h.cfg.Node, Dialects: dialects(), Log: h.log}))
 	if err != nil {
 		return err
 	}
@@ -212,11 +235,6 @@ func engineOf(cfg *config.Config) map[string]string {
 		names[name] = t.Engine
 	}
 	return names
-}
-
-// ready says what Curfew lacks to do its work, or nil.
-func (h *house) ready(ctx context.Context) error {
-	return errors.Join(h.library.Err(), h.desk.Err(), h.store.View(ctx, func(*store.Tx) error { return nil }))
 }
 
 // heal brings to an end what a crash left of recordings, before anybody is let in.

@@ -31,29 +31,57 @@ func newServe(a *app) *cobra.Command {
 		Long: `Runs the API and the listeners that clients connect to, as the configuration says.
 
 SIGTERM and SIGINT drain: nobody new is let in, sessions are told and ended, the accounts of
-live grants are locked until Curfew is back. SIGHUP reads the policy and the certificates again;
-when something is wrong in them the old ones stay in force. Other changes need a restart.`,
+live grants are locked until Curfew is back. That takes 45 seconds at most; a second signal ends
+the process at once, as kill -9 does, and the next start makes good for it.
+
+SIGHUP reads the policy and the certificates again; when something is wrong in them the old ones
+stay in force. Other changes need a restart.`,
 		Example: `  curfew serve --config /etc/curfew/curfew.yaml
   curfew check --config /etc/curfew/curfew.yaml   # before it`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewJSONHandler(a.stderr, nil))
-			return a.serve(cmd.Context(), path, serveOptions{log: log, step: crashStep(a.env)})
+			defer a.hurry(cmd.Context(), log)()
+			return a.serve(cmd.Context(), path, serveOptions{log: log, step: crashStep(a.env), seams: crashSeams(a.env), notify: newNotifier(a.env)})
 		},
 	}
 	c.Flags().StringVar(&path, "config", "/etc/curfew/curfew.yaml", "the configuration")
 	return c
 }
 
+// hurry ends the process at the second signal to stop; the func ends that.
+func (a *app) hurry(ctx context.Context, log *slog.Logger) (stop func()) {
+	again, done := make(chan os.Signal, 1), make(chan struct{})
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		select {
+		case <-again:
+			log.Error("asked to stop a second time: ending at once; what is left in the databases is taken up at the next start")
+			os.Exit(exitFailed)
+		case <-done:
+			signal.Stop(again)
+		}
+	}()
+	return func() { close(done) }
+}
+
 // serveOptions are what serve and dev do differently.
 type serveOptions struct {
-	log   *slog.Logger
-	step  func(string) error
-	began func(h *house) // told when everything listens
+	log    *slog.Logger
+	step   func(string) error
+	seams  seams          // where a test breaks things
+	notify notifier       // the service manager
+	began  func(h *house) // told when everything listens
 }
 
 // How often what is done regularly is done.
 const (
+	diskEvery  = 10 * time.Second // what is left on the disk
 	keepEvery  = 10 * time.Second // open recordings on the ledger, checkpoints to the anchors
 	askEvery   = time.Second      // whether recordings can be kept
 	askAgain   = 1500 * time.Millisecond
@@ -71,6 +99,9 @@ func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
+	if err := h.openOps(); err != nil {
+		return fmt.Errorf("ops: %w", err)
+	}
 	unhealed := h.heal(ctx)
 	if err := h.proxy.Resume(ctx); err != nil {
 		return errors.Join(unhealed, err)
@@ -90,11 +121,17 @@ func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error
 	return h.run(ctx, listeners, apiListener)
 }
 
-// run does everything at once until ctx ends or one part fails; the desk goes on until the proxy is drained.
-func (h *house) run(ctx context.Context, listeners []proxy.Listener, apiListener net.Listener) error {
-	ctx, fail := context.WithCancelCause(ctx)
+// run does everything at once until asked ends or one part fails; the desk goes on until the proxy is
+// drained. That this node is to be left alone is known before anything of it stops.
+func (h *house) run(asked context.Context, listeners []proxy.Listener, apiListener net.Listener) error {
+	ctx, fail := context.WithCancelCause(h.base)
 	defer fail(nil)
-	lasting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(asked, func() {
+		h.stopping.Store(true)
+		h.say("STOPPING=1")
+		fail(context.Cause(asked))
+	})()
+	lasting, stop := context.WithCancel(h.base)
 	var front, back sync.WaitGroup
 	part := func(g *sync.WaitGroup, name string, ctx context.Context, f func(context.Context) error) {
 		g.Go(func() {
@@ -108,17 +145,41 @@ func (h *house) run(ctx context.Context, listeners []proxy.Listener, apiListener
 	part(&back, "keep", lasting, h.keep)
 	part(&back, "recorder", lasting, h.watchRecorder)
 	part(&back, "logins", lasting, h.logins.Run)
+	part(&back, "disk", lasting, h.measureDisk)
+	part(&back, "watchdog", lasting, func(ctx context.Context) error { return h.notify.watchdog(ctx, h.alive) })
 	part(&front, "reload", ctx, h.reloadOnHangup)
 	part(&front, "api", ctx, func(ctx context.Context) error { return h.serveAPI(ctx, apiListener) })
 	part(&front, "proxy", ctx, func(ctx context.Context) error { return h.proxy.Serve(ctx, listeners...) })
+	h.serving.Store(true)
+	h.say("READY=1")
 	front.Wait()
 	stop()
 	back.Wait()
-	h.record(context.WithoutCancel(ctx)) // the last roots and checkpoint before the lights go out
+	h.record(h.base) // the last roots and checkpoint before the lights go out
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
+}
+
+// say tells the service manager something that it may want to know.
+func (h *house) say(state string) {
+	if err := h.notify.say(state); err != nil {
+		h.log.Warn("the service manager can't be told", "state", state, "error", err)
+	}
+}
+
+func (h *house) measureDisk(ctx context.Context) error {
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		h.meters.measureDisk(h.cfg.Data)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // listen opens every listener before any is served, so that a taken port stops the start.
@@ -223,7 +284,9 @@ func (h *house) record(ctx context.Context) {
 	for _, anchor := range h.cfg.Anchors {
 		if err := h.store.Anchor(ctx, anchor.File); err != nil {
 			h.log.Error("ALERT anchor not written", "file", anchor.File, "error", err)
+			continue
 		}
+		h.meters.anchored.WithLabelValues(anchor.File).SetToCurrentTime()
 	}
 }
 

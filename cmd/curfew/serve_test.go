@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/recorder"
@@ -20,7 +22,7 @@ import (
 // Recordings that can't be kept are an alert on the ledger, once for each time, and Curfew is not ready
 // until they can be, which takes no restart.
 func TestRecorderDegraded(t *testing.T) {
-	h := &house{cfg: &config.Config{Node: "n", Data: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
+	h := &house{cfg: &config.Config{Node: "n", Data: t.TempDir()}, log: slog.New(slog.DiscardHandler), meters: newMeters(prometheus.NewRegistry())}
 	if err := h.openStores(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ const (
 	slowClient = 30 * time.Second // to send a request, or to take the next piece of an answer
 )
 
-// Config is what the API stands on. Everything but FailedLogin, Ready and Explain is required.
+// Config is what the API stands on. Everything but FailedLogin, Alive, Ready and Explain is required.
 type Config struct {
 	Version  string
 	Logins   Logins
@@ -36,6 +36,8 @@ type Config struct {
 
 	// FailedLogin counts a stranger who showed a bad token or failed to log in, by address without port.
 	FailedLogin func(from string)
+	// Alive says whether this process turns: nil, or what is stuck. Only the log hears what.
+	Alive func() error
 	// Ready says whether Curfew can do its work: nil, or what it lacks. Only the log hears what.
 	Ready func(ctx context.Context) error
 	// Explain turns an error of the packages below into a Problem; nil or a nil answer: it is internal.
@@ -293,6 +295,18 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 }
 
 func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {
+	if s.Alive != nil {
+		if err := s.Alive(); err != nil {
+			s.Log.Error("stuck", "error", err)
+			writeProblem(w, NewProblem(CodeUnavailable, "stuck", "the server's log says where"))
+			return
+		}
+	}
+	well(w)
+}
+
+// well is the same for everything that is well.
+func well(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 }
@@ -305,5 +319,5 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.healthz(w, r)
+	well(w)
 }
