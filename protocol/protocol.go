@@ -86,6 +86,12 @@ type Sink interface {
 	Record(events ...recorder.Event) error
 }
 
+// Waiter is what a Sink is beside when its Record waits for a disk each time, by design and not because
+// something is wrong. What stands between such a Sink and a Link passes that on.
+type Waiter interface {
+	Waits() bool
+}
+
 // Engine guards one target.
 type Engine interface {
 	// Enrol makes the verifiers that this engine's logins need for a password.

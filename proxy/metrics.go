@@ -169,6 +169,12 @@ func (m *meter) Record(events ...recorder.Event) (err error) {
 	return err
 }
 
+// Waits implements protocol.Waiter.
+func (m *meter) Waits() bool {
+	w, ok := m.Recording.(protocol.Waiter)
+	return ok && w.Waits()
+}
+
 // due counts statements, and says whether one that is to be timed is among them.
 func (m *meter) due(n uint64) bool {
 	is := m.statements.Add(n)

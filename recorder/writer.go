@@ -48,6 +48,7 @@ type Writer struct {
 	sealing  sync.Mutex // guards what follows, and is held while sealing
 	sealed   *Sealed
 	finished *mark // the file has its end and is closed; what its tree is, or the zero mark if it was repaired
+	end      End   // what the file ends with, if nothing failed
 	left     bool  // the Library was closed before the recording had an end
 
 	syncing sync.Mutex // held across fdatasync; who waits for it finds his bytes synced with the next one's
@@ -135,6 +136,9 @@ func (w *Writer) Record(events ...Event) error {
 	}
 	return err
 }
+
+// Waits says that Record waits for the disk: with Disk durability.
+func (w *Writer) Waits() bool { return w.lib.durability == Disk }
 
 // encode puts events behind what is pending. now: they are to be written before Record returns; wait:
 // a statement is complete, and with Disk durability must be on disk. The caller holds mu.

@@ -44,11 +44,11 @@ type FrontConfig struct {
 // Front serves one listener, for one target: the server speaks first, before a client has said anything
 // that could tell targets apart.
 type Front struct {
-	cfg     FrontConfig
-	decoy   [32]byte // makes up verifiers for names that nobody has
-	buffers relay.Buffers
-	ids     ids
-	key     func() (passwordKey, error) // made when a client first needs it
+	cfg   FrontConfig
+	decoy [32]byte // makes up verifiers for names that nobody has
+	loops relay.Loops
+	ids   ids
+	key   func() (passwordKey, error) // made when a client first needs it
 }
 
 var _ protocol.Front = (*Front)(nil)

@@ -131,7 +131,7 @@ func (l *link) join(ctx context.Context) error {
 	}
 	l.obs.caps, l.obs.mariadb, l.obs.status = up.caps, up.server.mariadb, up.status
 	l.version, l.mariadb = up.server.version, up.server.mariadb
-	l.pipe = relay.New(c.conn, up.conn, fromClient, fromServer, &c.front.buffers, l.obs)
+	l.pipe = relay.New(c.conn, up.conn, fromClient, fromServer, &c.front.loops, l.obs)
 	c.reader, up.reader, up.ok = packetReader{}, packetReader{}, nil
 	return nil
 }
@@ -165,8 +165,10 @@ func (l *link) Relay(ctx context.Context, sink protocol.Sink) error {
 	} else {
 		l.ran.Store(true)
 		l.live.Store(true)
-		err = l.outcome(l.pipe.Run(ctx))
+		end := l.pipe.Run(ctx)
 		l.live.Store(false)
+		l.regain()
+		err = l.outcome(end)
 	}
 	if err == nil {
 		err = l.obs.flush()
@@ -177,6 +179,16 @@ func (l *link) Relay(ctx context.Context, sink protocol.Sink) error {
 		l.part()
 	}
 	return err
+}
+
+// regain takes the connections back: the relay may have put others in their place.
+func (l *link) regain() {
+	c := l.client
+	plain := c.raw == c.conn
+	c.conn, l.up.conn = l.pipe.Conns()
+	if plain {
+		c.raw = c.conn
+	}
 }
 
 // outcome turns the relay's end into the contract's.

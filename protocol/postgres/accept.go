@@ -29,7 +29,7 @@ const (
 type Front struct {
 	cfg     FrontConfig
 	decoy   [32]byte // makes up verifiers for names that nobody has
-	buffers relay.Buffers
+	loops   relay.Loops
 	cancels cancels
 }
 

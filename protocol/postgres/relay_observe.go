@@ -250,6 +250,12 @@ func (o *observer) Goodbye() bool {
 	return o.bye
 }
 
+// Waits says whether a statement waits for a disk before it is forwarded.
+func (o *observer) Waits() bool {
+	w, ok := o.sink.(protocol.Waiter)
+	return ok && w.Waits()
+}
+
 // inFlight is the oldest statement without a result, 0 if there is none.
 func (o *observer) inFlight() uint64 {
 	o.mu.Lock()

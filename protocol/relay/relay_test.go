@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type lines struct {
 	hanging  chan struct{} // told when it does
 	broken   error         // Outbound's answer to "break"
 	stubborn bool          // deals with nothing
+	waits    bool          // asks for goroutines of its own
 }
 
 func (l *lines) Outbound(b []byte) (int, []byte, error) {
@@ -75,6 +77,8 @@ func (l *lines) Whole() bool {
 
 func (l *lines) Goodbye() bool { return l.bye.Load() }
 
+func (l *lines) Waits() bool { return l.waits }
+
 func (l *lines) seen() (out, in string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +87,7 @@ func (l *lines) seen() (out, in string) {
 
 // rig is a relay between two connections whose far ends the test holds.
 type rig struct {
-	t              *testing.T
+	t              testing.TB
 	relay          *Relay
 	obs            *lines
 	client, server net.Conn // the far ends
@@ -94,9 +98,9 @@ type rig struct {
 var errOver = errors.New("over")
 
 // pair gives both ends of a connection.
-func pair(t *testing.T, pipe bool) (near, far net.Conn) {
+func pair(t testing.TB, m mode) (near, far net.Conn) {
 	t.Helper()
-	if pipe {
+	if m == overPipes {
 		near, far = net.Pipe()
 	} else {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -110,21 +114,32 @@ func pair(t *testing.T, pipe bool) (near, far net.Conn) {
 		if near, err = l.Accept(); err != nil {
 			t.Fatal(err)
 		}
+		for _, end := range []net.Conn{near, far} { // so that little is on its way where nobody reads
+			end.(*net.TCPConn).SetReadBuffer(16 << 10)
+			end.(*net.TCPConn).SetWriteBuffer(16 << 10)
+		}
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
 	far.SetDeadline(time.Now().Add(10 * time.Second))
 	return near, far
 }
 
-func newRig(t *testing.T, pipe bool, obs *lines, fromClient, fromServer string) *rig {
+func newRig(t testing.TB, m mode, obs *lines, fromClient, fromServer string) *rig {
 	t.Helper()
+	return newRigOn(t, &Loops{}, m, obs, fromClient, fromServer)
+}
+
+// newRigOn is the same for sessions that share what sessions share.
+func newRigOn(t testing.TB, loops *Loops, m mode, obs *lines, fromClient, fromServer string) *rig {
+	t.Helper()
+	obs.waits = m == onGoroutines
 	r := &rig{t: t, obs: obs, end: make(chan End, 1)}
-	nearC, farC := pair(t, pipe)
-	nearS, farS := pair(t, pipe)
+	nearC, farC := pair(t, m)
+	nearS, farS := pair(t, m)
 	r.client, r.server = farC, farS
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r.cancel = cancel
-	r.relay = New(nearC, nearS, []byte(fromClient), []byte(fromServer), &Buffers{}, obs)
+	r.relay = New(nearC, nearS, []byte(fromClient), []byte(fromServer), loops, obs)
 	go func() { r.end <- r.relay.Run(ctx) }()
 	t.Cleanup(func() { cancel(errOver) })
 	return r
@@ -157,15 +172,32 @@ func (r *rig) ended(side Side, err error) {
 	}
 }
 
-// both runs a test over sockets and over pipes, which can't be waited on without a buffer.
-func both(t *testing.T, f func(t *testing.T, pipe bool)) {
-	t.Run("socket", func(t *testing.T) { f(t, false) })
-	t.Run("pipe", func(t *testing.T) { f(t, true) })
+// mode is how a session's bytes are moved.
+type mode string
+
+const (
+	onLoop       mode = "loop"
+	onGoroutines mode = "goroutines"
+	overPipes    mode = "pipes" // which can't be waited on without a buffer
+)
+
+// each runs a test in every mode.
+func each(t *testing.T, f func(t *testing.T, m mode)) {
+	for _, m := range []mode{onLoop, onGoroutines, overPipes} {
+		t.Run(string(m), func(t *testing.T) { f(t, m) })
+	}
+}
+
+// sockets runs a test in those modes whose connections hold some bytes by themselves.
+func sockets(t *testing.T, f func(t *testing.T, m mode)) {
+	for _, m := range []mode{onLoop, onGoroutines} {
+		t.Run(string(m), func(t *testing.T) { f(t, m) })
+	}
 }
 
 func TestForward(t *testing.T) {
-	both(t, func(t *testing.T, pipe bool) {
-		r := newRig(t, pipe, &lines{}, "early\nhal", "greeting\n")
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "early\nhal", "greeting\n")
 		r.read(r.server, "early\n")
 		r.read(r.client, "greeting\n")
 		r.write(r.client, "f\n")
@@ -183,8 +215,8 @@ func TestForward(t *testing.T) {
 
 // TestStop: when ctx ends nothing is forwarded any more; the client can be told, between two messages.
 func TestStop(t *testing.T) {
-	both(t, func(t *testing.T, pipe bool) {
-		r := newRig(t, pipe, &lines{}, "", "")
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "", "")
 		r.write(r.client, "one\n")
 		r.read(r.server, "one\n")
 		r.cancel(errOver)
@@ -213,26 +245,28 @@ func TestStop(t *testing.T) {
 
 // TestHungObserver: an observer that hangs holds nobody up, and forwards nothing when it comes back.
 func TestHungObserver(t *testing.T) {
-	obs := &lines{hangOut: make(chan struct{}), hanging: make(chan struct{})}
-	r := newRig(t, false, obs, "", "")
-	r.write(r.client, "hang\n")
-	<-obs.hanging
-	r.cancel(errOver)
-	r.ended(Context, errOver)
-	if !r.relay.Tell([]byte("farewell\n"), time.Second) {
-		t.Error("the client was not told")
-	}
-	close(obs.hangOut)
-	r.server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
-		t.Error("something was forwarded after Run had returned")
-	}
+	sockets(t, func(t *testing.T, m mode) {
+		obs := &lines{hangOut: make(chan struct{}), hanging: make(chan struct{})}
+		r := newRig(t, m, obs, "", "")
+		r.write(r.client, "hang\n")
+		<-obs.hanging
+		r.cancel(errOver)
+		r.ended(Context, errOver)
+		if !r.relay.Tell([]byte("farewell\n"), time.Second) {
+			t.Error("the client was not told")
+		}
+		close(obs.hangOut)
+		r.server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
+			t.Error("something was forwarded after Run had returned")
+		}
+	})
 }
 
 // TestDeafServer: neither does a server that reads nothing.
 func TestDeafServer(t *testing.T) {
-	both(t, func(t *testing.T, pipe bool) {
-		r := newRig(t, pipe, &lines{}, "", "")
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "", "")
 		go func() {
 			for {
 				if _, err := io.WriteString(r.client, strings.Repeat("x", 1000)+"\n"); err != nil {
@@ -262,103 +296,111 @@ func stuck(t *testing.T, obs *lines) {
 
 // TestDeafClient: a client that reads nothing can't be told, and is given up within the time.
 func TestDeafClient(t *testing.T) {
-	r := newRig(t, false, &lines{}, "", "")
-	go func() {
-		for {
-			if _, err := io.WriteString(r.server, strings.Repeat("x", 1000)+"\n"); err != nil {
-				return
+	sockets(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "", "")
+		go func() {
+			for {
+				if _, err := io.WriteString(r.server, strings.Repeat("x", 1000)+"\n"); err != nil {
+					return
+				}
 			}
+		}()
+		stuck(t, r.obs)
+		r.cancel(errOver)
+		r.ended(Context, errOver)
+		began := time.Now()
+		if r.relay.Tell(bytes.Repeat([]byte("farewell\n"), 1<<17), 100*time.Millisecond) { // more than the kernel takes
+			t.Error("it was told")
 		}
-	}()
-	stuck(t, r.obs)
-	r.cancel(errOver)
-	r.ended(Context, errOver)
-	began := time.Now()
-	if r.relay.Tell([]byte("farewell\n"), 100*time.Millisecond) {
-		t.Error("it was told")
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("that took %s", took)
-	}
-	r.server.Close()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("that took %s", took)
+		}
+		r.server.Close()
+	})
 }
 
 // TestBusy: what can't be taken now is taken after the server has answered.
 func TestBusy(t *testing.T) {
-	obs := &lines{}
-	obs.busy.Store(3)
-	r := newRig(t, false, obs, "", "")
-	r.write(r.client, "request\n")
-	for obs.busy.Load() > 1 {
-		time.Sleep(time.Millisecond) // it tries once more by itself
-	}
-	for obs.busy.Load() > 0 {
-		r.write(r.server, "answer\n")
-		r.read(r.client, "answer\n")
-	}
-	go func() {
-		for range 3 {
-			io.WriteString(r.server, "answer\n")
+	sockets(t, func(t *testing.T, m mode) {
+		obs := &lines{}
+		obs.busy.Store(3)
+		r := newRig(t, m, obs, "", "")
+		r.write(r.client, "request\n")
+		for obs.busy.Load() > 1 {
+			time.Sleep(time.Millisecond) // it tries once more by itself
 		}
-	}()
-	r.read(r.server, "request\n")
-	obs.busy.Store(1000)
-	r.write(r.client, "request\n")
-	r.cancel(errOver)
-	r.ended(Context, errOver)
+		for obs.busy.Load() > 0 {
+			r.write(r.server, "answer\n")
+			r.read(r.client, "answer\n")
+		}
+		go func() {
+			for range 3 {
+				io.WriteString(r.server, "answer\n")
+			}
+		}()
+		r.read(r.server, "request\n")
+		obs.busy.Store(1000)
+		r.write(r.client, "request\n")
+		r.cancel(errOver)
+		r.ended(Context, errOver)
+	})
 }
 
 func TestEnds(t *testing.T) {
-	t.Run("client vanishes", func(t *testing.T) {
-		r := newRig(t, false, &lines{}, "", "")
-		r.client.Close()
-		r.ended(Client, io.EOF)
-	})
-	t.Run("goodbye", func(t *testing.T) {
-		r := newRig(t, false, &lines{}, "", "")
-		r.write(r.client, "bye\n")
-		r.client.Close()
-		r.read(r.server, "bye\n")
-		r.write(r.server, strings.Repeat("the rest\n", 20_000)) // it is observed, though nobody reads it
-		r.server.Close()
-		r.ended(Server, io.EOF)
-		if _, in := r.obs.seen(); len(in) != 20_000*len("the rest\n") {
-			t.Errorf("observed %d bytes", len(in))
-		}
-	})
-	t.Run("observer fails", func(t *testing.T) {
-		r := newRig(t, false, &lines{broken: errOver}, "", "")
-		r.write(r.client, "fine\nbreak\n")
-		r.ended(Watcher, errOver)
-		r.server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
-			t.Error("something was forwarded")
-		}
-	})
-	t.Run("observer makes no progress", func(t *testing.T) {
-		r := newRig(t, false, &lines{stubborn: true}, "", "")
-		go io.WriteString(r.client, strings.Repeat("x", 2*BufferSize))
-		r.ended(Watcher, errNoProgress)
+	sockets(t, func(t *testing.T, m mode) {
+		t.Run("client vanishes", func(t *testing.T) {
+			r := newRig(t, m, &lines{}, "", "")
+			r.client.Close()
+			r.ended(Client, io.EOF)
+		})
+		t.Run("goodbye", func(t *testing.T) {
+			r := newRig(t, m, &lines{}, "", "")
+			r.write(r.client, "bye\n")
+			r.client.Close()
+			r.read(r.server, "bye\n")
+			r.write(r.server, strings.Repeat("the rest\n", 20_000)) // it is observed, though nobody reads it
+			r.server.Close()
+			r.ended(Server, io.EOF)
+			if _, in := r.obs.seen(); len(in) != 20_000*len("the rest\n") {
+				t.Errorf("observed %d bytes", len(in))
+			}
+		})
+		t.Run("observer fails", func(t *testing.T) {
+			r := newRig(t, m, &lines{broken: errOver}, "", "")
+			r.write(r.client, "fine\nbreak\n")
+			r.ended(Watcher, errOver)
+			r.server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
+				t.Error("something was forwarded")
+			}
+		})
+		t.Run("observer makes no progress", func(t *testing.T) {
+			r := newRig(t, m, &lines{stubborn: true}, "", "")
+			go io.WriteString(r.client, strings.Repeat("x", 2*BufferSize))
+			r.ended(Watcher, errNoProgress)
+		})
 	})
 }
 
 // TestNotify: a message beside the stream comes between two messages of it.
 func TestNotify(t *testing.T) {
-	r := newRig(t, false, &lines{}, "", "")
-	r.relay.Notify([]byte("<idle>\n"))
-	r.read(r.client, "<idle>\n")
-	half := strings.Repeat("x", BufferSize)
-	r.write(r.server, half)
-	r.read(r.client, half)
-	r.relay.Notify([]byte("<note>\n"))
-	r.write(r.server, "x\n")
-	r.read(r.client, "x\n<note>\n")
+	sockets(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "", "")
+		r.relay.Notify([]byte("<idle>\n"))
+		r.read(r.client, "<idle>\n")
+		half := strings.Repeat("x", BufferSize)
+		r.write(r.server, half)
+		r.read(r.client, half)
+		r.relay.Notify([]byte("<note>\n"))
+		r.write(r.server, "x\n")
+		r.read(r.client, "x\n<note>\n")
+	})
 }
 
 // TestIdleHoldsNoBuffer: a session that has nothing in flight has no buffer.
 func TestIdleHoldsNoBuffer(t *testing.T) {
-	both(t, func(t *testing.T, pipe bool) {
-		r := newRig(t, pipe, &lines{}, "", "")
+	each(t, func(t *testing.T, m mode) {
+		r := newRig(t, m, &lines{}, "", "")
 		for range 3 {
 			r.write(r.client, "ping\n")
 			r.read(r.server, "ping\n")
@@ -367,8 +409,10 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 		}
 		r.cancel(errOver)
 		r.ended(Context, errOver)
-		<-r.relay.inDone
-		if r.relay.in.buf != nil {
+		if err := r.relay.Drain(time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) { // whoever read has stopped
+			t.Fatal(err)
+		}
+		if r.relay.in.buf != nil || r.relay.out.buf != nil {
 			t.Error("a buffer is held")
 		}
 	})
@@ -391,13 +435,13 @@ func (c *tardy) Err() error {
 // that stops the loops has not run yet. Else a client would read the database's word for being cut off,
 // and not the reason.
 func TestOverBeforeItIsHeard(t *testing.T) {
-	both(t, func(t *testing.T, pipe bool) {
-		nearC, farC := pair(t, pipe)
-		nearS, farS := pair(t, pipe)
+	each(t, func(t *testing.T, m mode) {
+		nearC, farC := pair(t, m)
+		nearS, farS := pair(t, m)
 		base, hear := context.WithCancel(t.Context())
 		ctx := &tardy{Context: base}
 		r := &rig{t: t, obs: &lines{}, client: farC, server: farS, end: make(chan End, 1)}
-		r.relay = New(nearC, nearS, nil, nil, &Buffers{}, r.obs)
+		r.relay = New(nearC, nearS, nil, nil, &Loops{}, r.obs)
 		go func() { r.end <- r.relay.Run(ctx) }()
 		r.write(r.server, "before\n")
 		r.read(r.client, "before\n")

@@ -2,19 +2,8 @@ package relay
 
 import (
 	"net"
-	"sync"
 	"syscall"
 )
-
-// Buffers is where sessions borrow their buffers. One is shared by many relays; its zero value is ready.
-type Buffers struct{ pool sync.Pool }
-
-func (b *Buffers) take() *[BufferSize]byte {
-	if v := b.pool.Get(); v != nil {
-		return v.(*[BufferSize]byte)
-	}
-	return new([BufferSize]byte)
-}
 
 // sip is how much of a connection that can't be waited on without a buffer is read at first, and gulp is
 // how much must come in one read for the next to go into a whole buffer at once.
@@ -23,12 +12,10 @@ const (
 	gulp = 4 << 10
 )
 
-// stream is one direction's reading half.
+// stream is one direction's reading half, for a goroutine that waits in it.
 type stream struct {
-	conn    net.Conn
-	buffers *Buffers
-	buf     *[BufferSize]byte // nil while nothing is held
-	n       int               // buf[:n] is held
+	conn net.Conn
+	held *held
 
 	raw  syscall.RawConn // plain sockets only: waited on without a buffer
 	try  func(fd uintptr) bool
@@ -38,60 +25,42 @@ type stream struct {
 	sip  [sip]byte // other connections: what is read into before a buffer is taken
 }
 
-func (s *stream) init(conn net.Conn, first []byte, b *Buffers) {
-	s.conn, s.buffers = conn, b
-	if len(first) > 0 {
-		s.buf = b.take()
-		s.n = copy(s.buf[:], first)
-	}
+func (s *stream) init(conn net.Conn, h *held) {
+	s.conn, s.held = conn, h
 	s.listen()
 }
 
-func (s *stream) held() []byte {
-	if s.buf == nil {
-		return nil
-	}
-	return s.buf[:s.n]
-}
-
-func (s *stream) full() bool { return s.n == BufferSize }
-
 // drop forgets the first n held bytes.
 func (s *stream) drop(n int) {
+	h := s.held
 	if n == 0 {
 		return
 	}
-	if n < s.n {
-		copy(s.buf[:], s.buf[n:s.n])
+	if n < h.n {
+		copy(h.buf[:], h.buf[n:h.n])
 	}
-	s.n -= n
-	if s.n == 0 && !s.keep {
-		s.release()
-	}
-}
-
-func (s *stream) release() {
-	if s.buf != nil {
-		s.buffers.pool.Put(s.buf)
-		s.buf, s.n = nil, 0
+	h.n -= n
+	if h.n == 0 && !s.keep {
+		h.release()
 	}
 }
 
 // read adds at least one byte to what is held, or returns an error.
 func (s *stream) read() error {
+	h := s.held
 	if s.raw != nil {
 		return s.readRaw()
 	}
-	if s.buf != nil {
-		n, err := s.conn.Read(s.buf[s.n:])
-		s.n += n
+	if h.buf != nil {
+		n, err := s.conn.Read(h.buf[h.n:])
+		h.n += n
 		s.keep = n >= gulp
 		return ignoreWith(n, err)
 	}
 	n, err := s.conn.Read(s.sip[:])
 	if n > 0 {
-		s.buf = s.buffers.take()
-		s.n = copy(s.buf[:], s.sip[:n])
+		h.buf = h.buffers.take()
+		h.n = copy(h.buf[:], s.sip[:n])
 		s.keep = n == sip
 	}
 	return ignoreWith(n, err)

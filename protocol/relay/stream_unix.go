@@ -32,20 +32,21 @@ func (s *stream) readRaw() error {
 
 // tryRead reads once without waiting; false means that there is nothing yet.
 func (s *stream) tryRead(fd uintptr) bool {
-	if s.buf == nil {
-		s.buf = s.buffers.take()
+	h := s.held
+	if h.buf == nil {
+		h.buf = h.buffers.take()
 	}
 	var err error
 	for {
-		s.got, err = syscall.Read(int(fd), s.buf[s.n:])
+		s.got, err = syscall.Read(int(fd), h.buf[h.n:])
 		if err != syscall.EINTR {
 			break
 		}
 	}
 	switch {
 	case err == syscall.EAGAIN:
-		if s.n == 0 {
-			s.release()
+		if h.n == 0 {
+			h.release()
 		}
 		return false
 	case err != nil:
@@ -53,7 +54,7 @@ func (s *stream) tryRead(fd uintptr) bool {
 	case s.got == 0:
 		s.err = io.EOF
 	default:
-		s.n += s.got
+		h.n += s.got
 	}
 	return true
 }
