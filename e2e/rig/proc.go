@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,6 +36,25 @@ func CPU(pid int) (time.Duration, error) {
 		}
 	}
 	return total, nil
+}
+
+// AtRest waits until a process has used no CPU for a while, at most a minute, and gives what it has used.
+func AtRest(ctx context.Context, pid int) (time.Duration, error) {
+	const while = 5 * tick
+	used, err := CPU(pid)
+	since := time.Now()
+	for deadline := since.Add(time.Minute); err == nil && time.Since(since) < 3*while && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return used, context.Cause(ctx)
+		case <-time.After(while / 2):
+		}
+		var now time.Duration
+		if now, err = CPU(pid); now != used {
+			used, since = now, time.Now()
+		}
+	}
+	return used, err
 }
 
 // stat gives the fields of /proc/PID/stat from the third on.

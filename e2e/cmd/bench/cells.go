@@ -39,11 +39,11 @@ func (r rounds) rates(name string) (v []float64) {
 
 func (r rounds) rate(name string) float64 { return median(r.rates(name)) }
 
-// cpu is seconds for 100,000 queries.
+// cpu is seconds of the proxy's for one of its work.
 func (r rounds) cpu(name string) float64 {
 	var v []float64
 	for _, s := range r[name] {
-		v = append(v, s.cpu/s.queries*1e5)
+		v = append(v, s.cpu/s.work)
 	}
 	return median(v)
 }
@@ -56,13 +56,13 @@ func (r rounds) p50(name string) float64 {
 	return median(v)
 }
 
-// cells lists them for the report, with the ratio to a yardstick.
-func cellsOf(works []string, all []contender, cells []rounds, yardstick, unit string) (list []cell) {
+// cellsOf lists them for the report, with the ratio to a yardstick.
+func cellsOf(works []string, all []contender, cells []rounds, yardstick, unit, cpu string) (list []cell) {
 	for i, work := range works {
 		for _, c := range all {
 			v := cells[i].rate(c.name)
 			list = append(list, cell{Work: work, Contender: c.name, Value: v, Unit: unit, Ratio: v / cells[i].rate(yardstick),
-				CPU: cells[i].cpu(c.name), CPUUnit: "CPU s/100k", P50: cells[i].p50(c.name), Rounds: cells[i].rates(c.name)})
+				CPU: cells[i].cpu(c.name), CPUUnit: cpu, P50: cells[i].p50(c.name), Rounds: cells[i].rates(c.name)})
 		}
 	}
 	return list

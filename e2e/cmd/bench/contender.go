@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"time"
@@ -38,14 +39,16 @@ func at(name, addr, user, password, database string, pid int) (contender, error)
 
 func (c contender) addr() string { return net.JoinHostPort(c.host, strconv.Itoa(c.port)) }
 
-// spent gives a function that tells what CPU the proxy has used since.
-func (c contender) spent() (func() (time.Duration, error), error) {
+// spent gives a function that tells what CPU the proxy has used since. It waits until the proxy is at rest:
+// what it does after the clients have gone, sealing recordings for example, is its cost too, and nobody
+// else's.
+func (c contender) spent() (func(context.Context) (time.Duration, error), error) {
 	if c.pid == 0 {
-		return func() (time.Duration, error) { return 0, nil }, nil
+		return func(context.Context) (time.Duration, error) { return 0, nil }, nil
 	}
 	before, err := rig.CPU(c.pid)
-	return func() (time.Duration, error) {
-		after, err := rig.CPU(c.pid)
+	return func(ctx context.Context) (time.Duration, error) {
+		after, err := rig.AtRest(ctx, c.pid)
 		return after - before, err
 	}, err
 }

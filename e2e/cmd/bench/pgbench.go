@@ -75,10 +75,10 @@ func (c contender) libpq(ctx context.Context, tls bool, program string, args ...
 
 // shot is what one round in one cell has shown.
 type shot struct {
-	rate    float64 // per second
-	queries float64
-	cpu     float64 // seconds of the proxy's
-	p50     float64 // microseconds
+	rate float64 // per second
+	work float64 // that CPU is told for one of: 100,000 queries, a GB
+	cpu  float64 // seconds of the proxy's
+	p50  float64 // microseconds
 }
 
 var (
@@ -107,11 +107,11 @@ func (st *stage) selects(ctx context.Context, c contender, tls bool, protocol st
 	if err != nil {
 		return shot{}, err
 	}
-	cpu, err := spent()
+	cpu, err := spent(ctx)
 	if err != nil {
 		return shot{}, err
 	}
-	s := shot{rate: found(tpsLine, out), queries: found(countLine, out), cpu: cpu.Seconds()}
+	s := shot{rate: found(tpsLine, out), work: found(countLine, out) / 1e5, cpu: cpu.Seconds()}
 	if s.rate <= 0 || found(failLine, out) > 0 {
 		return s, fmt.Errorf("pgbench through %s:\n%s", c.name, out)
 	}

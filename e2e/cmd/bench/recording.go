@@ -99,7 +99,7 @@ func recordingRows(ctx context.Context, st *stage) ([]row, error) {
 	}
 	more := geomean(ratios(cells, keeping, dropping, rounds.cpu)) - 1
 	tps := geomean(ratios(cells, keeping, dropping, rounds.rate))
-	return []row{{Name: "recording", Work: "cost of recording: on against off", Value: more, Cells: cellsOf(works, all, cells, dropping, "tps"),
+	return []row{{Name: "recording", Work: "cost of recording: on against off", Value: more, Cells: cellsOf(works, all, cells, dropping, "tps", "CPU s/100k"),
 		Measured: fmt.Sprintf("%+.0f %% CPU, tps × %.2f", 100*more, tps), Must: "≤ 10 % CPU", Goal: "≤ 5 %", Verdict: bar{0.10, 0.05, true}.verdict(more),
 		Note: "off is the same program with a sink that keeps nothing: statements are still found and decoded, but not encoded, hashed and written"}}, nil
 }
@@ -137,7 +137,7 @@ func durabilityRows(ctx context.Context, st *stage) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{{Name: "durability", Work: "durability: disk to process, 32 clients", Value: tps, Cells: cellsOf(works, all, cells, inMemory, "tps"),
+	return []row{{Name: "durability", Work: "durability: disk to process, 32 clients", Value: tps, Cells: cellsOf(works, all, cells, inMemory, "tps", "CPU s/100k"),
 		Measured: fmt.Sprintf("%.2f", tps), Must: "≥ 0.5", Goal: "≥ 0.8", Verdict: bar{0.5, 0.8, false}.verdict(tps),
 		Note: "recordings in " + st.set.disk + " (" + kind + ")"}}, nil
 }

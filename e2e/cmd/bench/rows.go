@@ -16,8 +16,18 @@ func measurements() []measurement {
 	return []measurement{
 		{[]string{"pgbench"}, "pgbench -S, no TLS", pgbenchRows},
 		{[]string{"tls"}, "pgbench -S, TLS on the client's leg", tlsRows},
+		{[]string{"copy"}, "COPY out", copyRows},
+		{[]string{"mariadb"}, "MariaDB point selects", mariadbRows},
+		{[]string{"accounts"}, "sessions with an account of their own", accountRows},
+		{[]string{"open"}, "opening sessions under a live grant", openRows},
+		{[]string{"ends"}, "ends of grants with a query in flight", endRows},
+		{[]string{"crowd"}, "the end of a grant with a thousand sessions", crowdRows},
+		{[]string{"memory"}, "memory of idle sessions", memoryRows},
 		{[]string{"recording"}, "recording on against off", recordingRows},
 		{[]string{"durability"}, "durability: disk against process", durabilityRows},
+		{[]string{"size"}, "size of sealed recordings", sizeRows},
+		{[]string{"replay"}, "a million statements in the player", replayRows},
+		{[]string{"export"}, "export to JSONL", exportRows},
 	}
 }
 

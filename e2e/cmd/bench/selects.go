@@ -43,7 +43,7 @@ func pgbenchRows(ctx context.Context, st *stage) ([]row, error) {
 	}
 	mean, low := geomean(tps), slices.Min(tps)
 	return []row{
-		{Name: "pgbench", Work: "pgbench -S, tps to HAProxy", Value: mean, Cells: cellsOf(works, all, cells, haproxy, "tps"),
+		{Name: "pgbench", Work: "pgbench -S, tps to HAProxy", Value: mean, Cells: cellsOf(works, all, cells, haproxy, "tps", "CPU s/100k"),
 			Measured: fmt.Sprintf("%.2f, lowest cell %.2f (pgbouncer %.2f)", mean, low, geomean(ratios(cells, pgbouncer, haproxy, rounds.rate))),
 			Must:     "≥ 0.90, no cell < 0.70", Goal: "≥ 1.05, no cell < 0.90",
 			Verdict: worst(bar{0.90, 1.05, false}.verdict(mean), bar{0.70, 0.90, false}.verdict(low))},
@@ -62,7 +62,7 @@ func tlsRows(ctx context.Context, st *stage) ([]row, error) {
 		return nil, err
 	}
 	tps := ratios(cells, curfew, direct, rounds.rate)
-	return []row{{Name: "tls", Work: "TLS on the client's leg, tps to direct TLS", Value: geomean(tps), Cells: cellsOf(works, all, cells, direct, "tps"),
+	return []row{{Name: "tls", Work: "TLS on the client's leg, tps to direct TLS", Value: geomean(tps), Cells: cellsOf(works, all, cells, direct, "tps", "CPU s/100k"),
 		Measured: fmt.Sprintf("%.2f, lowest cell %.2f (HAProxy, which passes TLS through, %.2f; pgbouncer %.2f)", geomean(tps), slices.Min(tps),
 			geomean(ratios(cells, haproxy, direct, rounds.rate)), geomean(ratios(cells, pgbouncer, direct, rounds.rate))),
 		Must: "≥ 0.60", Goal: "≥ 0.75", Verdict: bar{0.60, 0.75, false}.verdict(geomean(tps))}}, nil

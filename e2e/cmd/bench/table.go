@@ -130,13 +130,13 @@ func printCells(w io.Writer, cells []cell) {
 		add(c.Ratio > 0, "×%.2f", c.Ratio)
 		add(c.CPU > 0, "%.2f %s", c.CPU, c.CPUUnit)
 		add(c.P50 > 0, "p50 %.0f µs", c.P50)
-		add(len(c.Rounds) > 1, "±%.0f %%", spreadOf(c.Rounds))
+		if len(c.Rounds) > 1 {
+			fields = append(fields, fmt.Sprintf("±%.0f %%", 50*spread(c.Rounds)))
+		}
 		fmt.Fprintln(t, strings.Join(fields, "\t")+"\t")
 	}
 	_ = t.Flush() // what is wrong with w is told by the table's own flush
 }
-
-func spreadOf(rounds []float64) float64 { return 50 * spread(rounds) }
 
 func number(v float64) string {
 	switch {
