@@ -31,6 +31,7 @@ type Options struct {
 	// Cause is what the contexts of Hold end with; nil: the *EndedError itself. A holder acts on it the
 	// instant it comes, so it is made here and not by somebody who passes it on.
 	Cause func(*EndedError) error
+	Wire  Wire // the sessions of this node; nil: there are none
 	Log   *slog.Logger
 }
 
@@ -59,6 +60,7 @@ type Desk struct {
 	enrol   func(target, password string) ([]byte, error)
 	targets map[string]TargetInfo
 	cause   func(*EndedError) error
+	wire    Wire
 	log     *slog.Logger
 
 	// turn holds one token. Whoever has it may write to the store: so a decision and a reload of the
@@ -84,7 +86,7 @@ func New(ctx context.Context, o Options) (*Desk, error) {
 
 func newDesk(ctx context.Context, o Options, s truth) (*Desk, error) {
 	d := &Desk{
-		store: s, enrol: o.Enrol, targets: o.Targets, log: o.Log,
+		store: s, enrol: o.Enrol, targets: o.Targets, wire: o.Wire, log: o.Log,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		live: map[string]*live{}, open: map[string]policy.Request{}, changed: make(chan struct{}),
 	}
@@ -93,6 +95,9 @@ func newDesk(ctx context.Context, o Options, s truth) (*Desk, error) {
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.wire == nil {
+		d.wire = noWire{}
 	}
 	d.turn <- struct{}{}
 	if err := d.load(ctx); err != nil {

@@ -389,7 +389,7 @@ func TestSessionsAndRecordings(t *testing.T) {
 			sees bool
 			read string // code of the refusal
 		}{
-			{alice, true, CodeForbidden}, {sam, true, ""}, {bob, false, CodeNotFound}, {dana, false, CodeNotFound}, {auth.Identity{}, false, CodeUnauthenticated},
+			{alice, true, CodeForbidden}, {sam, true, ""}, {bob, true, CodeForbidden}, {dana, false, CodeNotFound}, {auth.Identity{}, false, CodeUnauthenticated},
 		} {
 			all, _ := w.Sessions(t.Context(), c.who, SessionFilter{})
 			_, err := w.Session(t.Context(), c.who, "s1")
@@ -416,5 +416,17 @@ func TestSessionsAndRecordings(t *testing.T) {
 		w.disk.full.Store(true)
 		_, err := w.ReadRecording(t.Context(), sam, "s1", "replay", "192.0.2.7")
 		w.refused(err, CodeUnavailable, "try again")
+
+		// Who may end a grant sees its sessions while there is something to end.
+		w.disk.full.Store(false)
+		if _, err := w.Release(t.Context(), alice, g.ID); err != nil {
+			t.Fatal(err)
+		}
+		for who, sees := range map[*auth.Identity]bool{&alice: true, &sam: true, &bob: false} {
+			all, _ := w.Sessions(t.Context(), *who, SessionFilter{})
+			if _, err := w.Session(t.Context(), *who, "s1"); sees != (err == nil) || sees != (len(all) == 1) {
+				t.Errorf("%s sees %v, %v when the grant is over", who.Email, all, err)
+			}
+		}
 	})
 }

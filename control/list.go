@@ -192,8 +192,18 @@ func (d *Desk) Targets(_ context.Context, who auth.Identity) ([]TargetOffer, err
 	return targets, nil
 }
 
-// Sessions lists the sessions that who may see: their own, and those on targets whose recordings they
-// may read; newest first.
+// maySee reports whether who may know of a session: their own, those on targets whose recordings they may
+// read, and, while it may still be ended, those of grants that they may end.
+func (d *Desk) maySee(who auth.Identity, s Session) bool {
+	p := d.Policy()
+	if s.Identity.Same(who) || p.MayRead(who, s.Target) {
+		return true
+	}
+	l, ok := d.alive(s.Grant)
+	return ok && p.MayRevoke(who, l.request)
+}
+
+// Sessions lists the sessions that who may see, newest first.
 func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error) {
 	if err := nobody(who); err != nil {
 		return nil, err
@@ -202,13 +212,12 @@ func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter)
 	if no {
 		return nil, nil
 	}
-	p := d.Policy()
 	var seen []Session
 	err := d.store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Sessions(store.SessionFilter{Grant: f.Grant, By: by, Target: f.Target, Open: f.Open,
 			Limit: unlessHidden(f.Limit, by == who.Key())})
 		for _, s := range all {
-			if s.Identity.Same(who) || p.MayRead(who, s.Target) {
+			if d.maySee(who, s) {
 				if seen = append(seen, s); len(seen) == f.Limit {
 					break
 				}
@@ -228,7 +237,7 @@ func (d *Desk) Session(ctx context.Context, who auth.Identity, id string) (s Ses
 		s, err = tx.Session(id)
 		return err
 	})
-	if err == nil && !s.Identity.Same(who) && !d.Policy().MayRead(who, s.Target) {
+	if err == nil && !d.maySee(who, s) {
 		s, err = Session{}, store.ErrNotFound
 	}
 	return s, failed(err, "session", id)

@@ -77,7 +77,7 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	if err != nil {
 		return nil, err
 	}
-	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: targets, Cause: cause,
+	h.desk, err = control.New(ctx, control.Options{Store: h.store, Policy: pol, Log: h.log, Targets: targets, Cause: cause, Wire: wire{h},
 		Enrol: func(target, password string) ([]byte, error) { return h.engines[target].Enrol(password) }})
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 		FailedLogin: h.failedLogin("wire"), Metrics: h.metrics, Log: h.log, Step: o.step,
 	})
 	h.metrics.MustRegister(h)
-	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: h.log}
+	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Traffic: wire{h}.traffic, Log: h.log}
 	h.api = api.New(api.Config{
 		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Evidence: desk,
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/control/api"
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/proxy"
@@ -130,4 +131,23 @@ func (j journal) Intended(ctx context.Context) ([]proxy.Intent, error) {
 		all = append(all, proxy.Intent{AccountIntended: i.AccountIntended, Cut: i.Cut})
 	}
 	return all, err
+}
+
+// wire is this node's sessions, as the desk and the API see them. The proxy is made after the desk.
+type wire struct{ house *house }
+
+var _ control.Wire = wire{}
+
+// GrantOf implements control.Wire.
+func (w wire) GrantOf(session string) (string, bool) {
+	live, ok := w.house.proxy.Live(session)
+	return live.Grant, ok
+}
+
+// Kill implements control.Wire.
+func (w wire) Kill(session, public string) bool { return w.house.proxy.Kill(session, public) }
+
+func (w wire) traffic(session string) (api.Traffic, bool) {
+	l, ok := w.house.proxy.Live(session)
+	return api.Traffic{FromClient: l.FromClient, FromServer: l.FromServer, Statements: l.Statements, Idle: l.Idle}, ok
 }

@@ -108,15 +108,24 @@ func (a *app) add(root *cobra.Command, group string, commands ...func(*app) *cob
 	for _, newCommand := range commands {
 		c := newCommand(a)
 		c.GroupID = group
-		if check := c.Args; check != nil {
-			c.Args = func(c *cobra.Command, args []string) error {
-				if err := check(c, args); err != nil {
-					return &usageError{c, err}
-				}
-				return nil
-			}
+		for _, one := range append(c.Commands(), c) {
+			judgeArgs(one)
 		}
 		root.AddCommand(c)
+	}
+}
+
+// judgeArgs has wrong arguments of a command be usage errors.
+func judgeArgs(c *cobra.Command) {
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &usageError{c, err}
+		}
+		return nil
 	}
 }
 

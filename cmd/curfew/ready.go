@@ -49,7 +49,7 @@ type Check struct {
 // Names of the checks. Each target has one more, target:NAME, which is not needed by itself.
 const (
 	checkStarted    = "started"    // what a crash left is taken up, and the listeners are open
-	checkDraining   = "draining"   // this node was not asked to stop
+	checkAccepting  = "accepting"  // this node was not asked to stop
 	checkRecordings = "recordings" // they can be kept
 	checkStore      = "store"      // it can be written and read
 	checkTargets    = "targets"    // one at least can be worked on
@@ -73,7 +73,7 @@ func (h *house) state(ctx context.Context) State {
 		s.Checks = append(s.Checks, c)
 	}
 	add(checkStarted, true, time.Time{}, h.begun())
-	add(checkDraining, true, time.Time{}, h.leaving())
+	add(checkAccepting, true, time.Time{}, h.leaving())
 	add(checkRecordings, true, time.Time{}, h.library.Err())
 	add(checkStore, true, time.Time{}, h.storeWorks(ctx))
 	down, all := 0, h.proxy.Targets()

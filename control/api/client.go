@@ -139,6 +139,11 @@ func (c *Client) Session(ctx context.Context, id string) (Session, error) {
 	return exchange[Session](ctx, c, http.MethodGet, "/v1/sessions/"+url.PathEscape(id), nil, nil)
 }
 
+// Kill ends a session; the answer is its grant.
+func (c *Client) Kill(ctx context.Context, session string, k Kill) (Grant, error) {
+	return exchange[Grant](ctx, c, http.MethodPost, "/v1/sessions/"+url.PathEscape(session)+"/kill", nil, k)
+}
+
 // Recording opens a session's recording: plain JSON lines. A read error means that it is not all there.
 func (c *Client) Recording(ctx context.Context, session string) (io.ReadCloser, error) {
 	return c.download(ctx, "/v1/sessions/"+url.PathEscape(session)+"/recording", nil)

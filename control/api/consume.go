@@ -45,13 +45,15 @@ type Grants interface {
 	EngineOf(target string) string
 }
 
-// Sessions lists sessions and opens their recordings.
+// Sessions lists sessions, opens their recordings, and ends them.
 //
 // Recording has authorised the reader and put the reading on the ledger before it returns.
 type Sessions interface {
 	Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error)
 	Session(ctx context.Context, who auth.Identity, id string) (Session, error)
 	Recording(ctx context.Context, who auth.Identity, session, from string) (io.ReadCloser, error)
+	// Kill gives the session's grant, which goes on unless it was revoked.
+	Kill(ctx context.Context, who auth.Identity, session string, k Kill) (policy.Grant, error)
 }
 
 // Evidence is what leaves the house.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
@@ -18,7 +19,15 @@ type Desk struct {
 	Desk       *control.Desk
 	Ledger     export.Ledger     // *store.Store
 	Recordings export.Recordings // *recorder.Library
-	Log        *slog.Logger
+	// Traffic tells of a session that goes on on this node; nil: none does.
+	Traffic func(session string) (t Traffic, ok bool)
+	Log     *slog.Logger
+}
+
+// Traffic is what a session that goes on has moved so far.
+type Traffic struct {
+	FromClient, FromServer, Statements uint64
+	Idle                               time.Duration
 }
 
 // Explain shows the desk's refusals; it is Config.Explain.
@@ -133,16 +142,24 @@ func (d *Desk) Revoke(ctx context.Context, who auth.Identity, id, reason string)
 // Sessions implements Sessions.
 func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error) {
 	ss, err := d.Desk.Sessions(ctx, who, control.SessionFilter{Grant: f.Grant, Target: f.Target, Open: f.Open, Mine: f.Mine, Limit: f.Limit})
-	return showAll(ss, showSession), err
+	return showAll(ss, d.showSession), err
+}
+
+// Kill implements Sessions.
+func (d *Desk) Kill(ctx context.Context, who auth.Identity, session string, k Kill) (policy.Grant, error) {
+	return d.Desk.Kill(ctx, who, session, k.Reason, k.Revoke)
 }
 
 // Session implements Sessions.
 func (d *Desk) Session(ctx context.Context, who auth.Identity, id string) (Session, error) {
 	s, err := d.Desk.Session(ctx, who, id)
-	return showSession(s), err
+	if err != nil {
+		return Session{}, err
+	}
+	return d.showSession(s), nil
 }
 
-func showSession(s control.Session) Session {
+func (d *Desk) showSession(s control.Session) Session {
 	out := Session{
 		ID: s.ID, Grant: s.Grant, Target: s.Target, Level: s.Level, Person: ShowPerson(s.Identity),
 		Account: s.Account, Node: s.Node, Client: s.Client, Began: utc(s.Began), Ended: utc(s.Ended),
@@ -150,6 +167,14 @@ func showSession(s control.Session) Session {
 	if sealed := s.Sealed; sealed != nil {
 		out.Statements, out.EndCode, out.EndReason, out.Fate = sealed.End.Statements, sealed.End.Code, sealed.End.Reason, sealed.End.Fate
 		out.Interrupted, out.Events, out.Root = sealed.Interrupted, sealed.Count, sealed.Root
+		return out
+	}
+	if d.Traffic == nil {
+		return out
+	}
+	if t, ok := d.Traffic(s.ID); ok {
+		out.Statements = t.Statements
+		out.Live = &Live{FromClient: t.FromClient, FromServer: t.FromServer, Idle: Duration(t.Idle.Round(time.Millisecond))}
 	}
 	return out
 }

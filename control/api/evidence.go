@@ -34,6 +34,17 @@ func (s *server) sessionRoutes() {
 		return reply(s.Sessions.Session(ctx, c.who, in.ID))
 	})
 	register(s, huma.Operation{
+		OperationID: "kill", Method: http.MethodPost, Path: "/v1/sessions/{id}/kill",
+		Summary:     "End a session now; its grant goes on, unless it is to be revoked",
+		Description: "For whoever may revoke the grant. The answer is the grant.", Tags: tags,
+	}, func(ctx context.Context, c *call, in *byIDWith[Kill]) (*body[Grant], error) {
+		g, err := s.Sessions.Kill(ctx, c.who, in.ID, in.Body)
+		if err != nil {
+			return nil, err
+		}
+		return reply(s.showGrant(g), nil)
+	})
+	register(s, huma.Operation{
 		OperationID: "recording", Method: http.MethodGet, Path: "/v1/sessions/{id}/recording",
 		Summary:     "A session's recording, one JSON event a line (docs/FORMAT.md)",
 		Description: "That it was read, by whom and from where, is on the ledger before the first byte.", Tags: tags,

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -169,6 +170,10 @@ func (f *fake) Sessions(_ context.Context, _ auth.Identity, q api.SessionFilter)
 
 func (f *fake) Session(_ context.Context, _ auth.Identity, id string) (api.Session, error) {
 	return api.Session{ID: id}, f.called("session " + id)
+}
+
+func (f *fake) Kill(_ context.Context, _ auth.Identity, id string, k api.Kill) (policy.Grant, error) {
+	return f.grant(), f.called(fmt.Sprintf("kill %s %s %t", id, k.Reason, k.Revoke))
 }
 
 func (f *fake) Recording(_ context.Context, _ auth.Identity, id, from string) (io.ReadCloser, error) {

@@ -233,6 +233,20 @@ type Session struct {
 	Interrupted bool      `json:"interrupted,omitempty" doc:"Healed after a crash"`
 	Events      uint64    `json:"events,omitempty" doc:"Leaves of the sealed recording"`
 	Root        string    `json:"root,omitempty" doc:"Merkle root of the sealed recording, hex"`
+	Live        *Live     `json:"live,omitempty" doc:"While it goes on, on the node that was asked"`
+}
+
+// Live is what a session that goes on has moved so far.
+type Live struct {
+	FromClient uint64   `json:"from_client" doc:"Bytes that the client has sent"`
+	FromServer uint64   `json:"from_server" doc:"Bytes that the database has sent"`
+	Idle       Duration `json:"idle" doc:"For how long nothing has happened"`
+}
+
+// Kill ends a session.
+type Kill struct {
+	Reason string `json:"reason,omitempty" maxLength:"2000" doc:"Why; its client and auditors read it"`
+	Revoke bool   `json:"revoke,omitempty" doc:"End the grant, too, and every session of it"`
 }
 
 // Scope selects what an export holds. Empty fields select everything that the person may read.

@@ -179,7 +179,7 @@ func (c *catalog) whole(e ledger.Entry) (bool, error) {
 		return slices.ContainsFunc(s.Sessions, func(m subject) bool { return c.in[m.Session] }), nil
 	case ledger.TypeSessionSealed:
 		return c.in[s.Sealed.Session], nil
-	case ledger.TypeSessionOpened, ledger.TypeRecordingRead:
+	case ledger.TypeSessionOpened, ledger.TypeSessionKilled, ledger.TypeRecordingRead:
 		return c.in[s.Session], nil
 	case ledger.TypeRequestCreated, ledger.TypeRequestDecided, ledger.TypeRequestEnded:
 		return c.in[s.Request], nil

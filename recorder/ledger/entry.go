@@ -37,6 +37,7 @@ const (
 	TypeSessionOpened    = "session.opened"    // SessionOpened
 	TypeSessionsMoved    = "sessions.moved"    // SessionsMoved, every 10 s
 	TypeSessionSealed    = "session.sealed"    // SessionSealed
+	TypeSessionKilled    = "session.killed"    // SessionKilled
 	TypeRecordingRead    = "recording.read"    // RecordingRead
 	TypeAccountForeign   = "account.foreign"   // AccountForeign: an alert
 	TypeClockSetBack     = "clock.set_back"    // ClockSetBack
@@ -181,6 +182,14 @@ type (
 		Grant  string          `json:"grant"`
 		Target string          `json:"target"`
 		Sealed recorder.Sealed `json:"sealed"`
+	}
+	// SessionKilled says who ended a session whose grant goes on. It may come behind the session's seal.
+	SessionKilled struct {
+		Session string `json:"session"`
+		Grant   string `json:"grant"`
+		Target  string `json:"target"`
+		Person  Person `json:"person"`
+		Reason  string `json:"reason"`
 	}
 	RecordingRead struct {
 		Session string `json:"session"`
