@@ -24,6 +24,7 @@ type Curfew struct {
 	Listen  []string // host:port for PostgreSQL's clients, TARGET=host:port for those of a MariaDB
 	Targets []string // NAME=URL
 	Env     []string // beside this process's own
+	Ops     string   // host:port of /metrics; empty: nowhere
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone and waited for
@@ -97,6 +98,9 @@ func (c *Curfew) Launch() error {
 	}
 	for _, t := range c.Targets {
 		args = append(args, "--target", t)
+	}
+	if c.Ops != "" {
+		args = append(args, "--ops", c.Ops)
 	}
 	logFile, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
