@@ -147,7 +147,10 @@ func (a *account) empty(ctx context.Context) error {
 		return err
 	}
 	if err := a.lock(ctx, r.hosts); err != nil {
-		return fmt.Errorf("lock: %w", err)
+		// Whoever is in goes all the same. Who comes after that goes with the next try.
+		ends, killErr := a.drain(ctx, 0)
+		a.note(ends)
+		return errors.Join(fmt.Errorf("lock: %w", err), killErr)
 	}
 	a.locked()
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {

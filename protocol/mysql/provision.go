@@ -3,16 +3,20 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	sqldriver "database/sql/driver"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	driver "github.com/go-sql-driver/mysql"
 
 	"github.com/curfewdb/curfew/protocol"
 )
@@ -44,9 +48,29 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 	}
 	if err := e.here(ctx, a.provision); err != nil {
 		a.shut()
-		return nil, fmt.Errorf("provision %s: %w", spec.Name, err)
+		return nil, e.refusal(fmt.Errorf("provision %s: %w", spec.Name, err))
 	}
 	return a, nil
+}
+
+// refusal says to a person why their account could not be made, where there is more to say than that.
+func (e *Engine) refusal(err error) error {
+	const next = "; try again later or tell your Curfew administrator"
+	var network net.Error // an exceeded deadline is one, too
+	why := ""
+	switch {
+	case isReadOnly(err):
+		why = fmt.Sprintf("the database %s is read-only at the moment, as a replica is, so your account can't be made there", e.cfg.Target) + next
+	case is(err, 1040, 1203, 1226):
+		why = fmt.Sprintf("the database %s has no connection left for making your account", e.cfg.Target) + next
+	case is(err, 1044, 1045, 1142, 1227, 1410, 1698, 1961):
+		why = fmt.Sprintf("Curfew lacks a right that it needs to make your account on %s; tell your Curfew administrator: `curfew check` says which", e.cfg.Target)
+	case errors.As(err, &network) || errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, driver.ErrInvalidConn) || is(err, 1053):
+		why = fmt.Sprintf("the database %s can't be reached at the moment", e.cfg.Target) + next
+	default:
+		return err
+	}
+	return &protocol.Refusal{Code: protocol.RefuseUnavailable, Public: why, Err: err}
 }
 
 // checkSpec refuses what would make a wrong account rather than none.

@@ -103,7 +103,10 @@ func (a *account) empty(ctx context.Context) error {
 		return err
 	}
 	if err := a.lock(ctx, r.oid); err != nil {
-		return fmt.Errorf("lock: %w", err)
+		// Whoever is in goes all the same. Who comes after that goes with the next try.
+		ends, killErr := a.drain(ctx, r.oid, 0)
+		a.note(a.engine.fates(ctx, ends))
+		return errors.Join(fmt.Errorf("lock: %w", err), killErr)
 	}
 	a.locked()
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/curfewdb/curfew/protocol"
 )
@@ -47,9 +50,39 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 	err = e.here(ctx, func(ctx context.Context, c *pgx.Conn) error { return a.provision(ctx, c, v) })
 	if err != nil {
 		a.shut()
-		return nil, fmt.Errorf("provision %s: %w", spec.Name, err)
+		return nil, e.refusal(fmt.Errorf("provision %s: %w", spec.Name, err))
 	}
 	return a, nil
+}
+
+// refusal says to a person why their account could not be made, where there is more to say than that.
+func (e *Engine) refusal(err error) error {
+	const next = "; try again later or tell your Curfew administrator"
+	why := ""
+	switch {
+	case errors.Is(err, errStandby) || is(err, "25006"):
+		why = fmt.Sprintf("the database %s is read-only at the moment, as a standby is, so your account can't be made there", e.cfg.Target) + next
+	case is(err, "53300"):
+		why = fmt.Sprintf("the database %s has no connection left for making your account", e.cfg.Target) + next
+	case is(err, "42501", "28000", "28P01"):
+		why = fmt.Sprintf("Curfew lacks a right that it needs to make your account on %s; tell your Curfew administrator: `curfew check` says which", e.cfg.Target)
+	case unreachable(err):
+		why = fmt.Sprintf("the database %s can't be reached at the moment", e.cfg.Target) + next
+	default:
+		return err
+	}
+	return &protocol.Refusal{Code: protocol.RefuseUnavailable, Public: why, Err: err}
+}
+
+// unreachable says whether err is about the way to the server, or the server comes up or goes down.
+func unreachable(err error) bool {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return strings.HasPrefix(said.Code, "57P")
+	}
+	var dial *pgconn.ConnectError
+	var network net.Error // an exceeded deadline is one, too
+	return errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // checkSpec refuses what would make a wrong account rather than none.
