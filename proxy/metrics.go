@@ -131,7 +131,7 @@ func (m *metrics) refuse(err error) {
 }
 
 // recordEvery is how many statements there are for one whose record is timed: a power of two.
-const recordEvery = 32
+const recordEvery = 64
 
 // meter is a session's recording, counted. It is on the path of every statement: it allocates nothing,
 // and asks for the time once in a while only.

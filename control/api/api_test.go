@@ -43,6 +43,8 @@ func TestEveryRoute(t *testing.T) {
 		{"password", func(c *api.Client) (any, error) { return c.Password(ctx, "g1") }, "password g1", `"password":"pw"`},
 		{"release", func(c *api.Client) (any, error) { return c.Release(ctx, "g1") }, "release g1", `"id":"g1"`},
 		{"revoke", func(c *api.Client) (any, error) { return c.Revoke(ctx, "g1", "bad") }, "revoke g1 bad", `"id":"g1"`},
+		{"kill", func(c *api.Client) (any, error) { return c.Kill(ctx, "s1", api.Kill{Reason: "locks"}) }, "kill s1 locks false", `"id":"g1"`},
+		{"kill and revoke", func(c *api.Client) (any, error) { return c.Kill(ctx, "s1", api.Kill{Revoke: true}) }, "kill s1  true", `"id":"g1"`},
 		{"sessions", func(c *api.Client) (any, error) { return c.Sessions(ctx, api.SessionFilter{Grant: "g1"}) }, "sessions g1", `"id":"s1"`},
 		{"session", func(c *api.Client) (any, error) { return c.Session(ctx, "s1") }, "session s1", `"id":"s1"`},
 		{"recording", func(c *api.Client) (any, error) { return all(c.Recording(ctx, "s1")) }, "recording s1 127.0.0.1", "header"},
