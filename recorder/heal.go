@@ -115,7 +115,7 @@ func (l *Library) heal(session string) (*Healed, error) {
 	if sum.tree.Count() == 0 || sum.header == nil || sum.header.Session != session {
 		return l.healNothing(session)
 	}
-	sum, sealed, err := l.seal(session, mark{})
+	sum, sealed, err := l.seal(session, decoded)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func (w *Writer) Seal(e End) (Sealed, error) {
 			return Sealed{}, fmt.Errorf("seal %s: %w", w.header.Session, err)
 		}
 	}
-	_, sealed, err := w.lib.seal(w.header.Session, *w.finished)
+	_, sealed, err := w.lib.seal(w.header.Session, w.text())
 	if errors.Is(err, fs.ErrNotExist) {
 		sealed, err = w.lib.sealedBefore(w.header.Session, *w.finished, err)
 	}
@@ -52,6 +52,25 @@ func (w *Writer) Seal(e End) (Sealed, error) {
 	w.lib.forget(w)
 	w.sealed = &sealed
 	return sealed, nil
+}
+
+// text is how the file is read when it is sealed. What the Writer knows of it is not read from it again,
+// only held against its leaves: of a busy session that is most of what sealing costs.
+func (w *Writer) text() text {
+	known := *w.finished
+	if known.count == 0 {
+		return decoded
+	}
+	return func(from io.Reader, to io.Writer) (*summary, error) {
+		sum := &summary{header: &w.header, end: &w.end}
+		if err := sum.tree.copyLines(to, from); err != nil {
+			return nil, err
+		}
+		if sum.mark() != known {
+			return nil, errors.New("the open recording is not what was written to it")
+		}
+		return sum, nil
+	}
 }
 
 // finish writes the end and closes the file.
@@ -67,7 +86,7 @@ func (w *Writer) finish(e End) error {
 				w.pending = w.lib.buffer()
 			}
 			b, err := w.line(w.pending.b, endEvent(&e), nil, false, false)
-			w.pending.b = b
+			w.pending.b, w.end = b, e
 			if err != nil {
 				w.mu.Unlock()
 				return err
@@ -222,14 +241,26 @@ func (l *Library) keepAside(f *os.File, from int64, name string) error {
 	return aside.Sync()
 }
 
-// seal compresses an open recording of whole lines into its place. expect is what its tree must be;
-// the zero mark expects nothing.
-func (l *Library) seal(session string, expect mark) (*summary, Sealed, error) {
+// text copies the text of an open recording, and says what it holds.
+type text func(from io.Reader, to io.Writer) (*summary, error)
+
+// decoded is a text of which nothing is known before.
+func decoded(from io.Reader, to io.Writer) (*summary, error) {
+	sum := &summary{}
+	err := sum.scan(NewReader(from), func(line []byte, _ *Tree) error {
+		if _, err := to.Write(line); err != nil {
+			return err
+		}
+		_, err := io.WriteString(to, "\n")
+		return err
+	})
+	return sum, err
+}
+
+// seal compresses an open recording of whole lines into its place.
+func (l *Library) seal(session string, t text) (*summary, Sealed, error) {
 	from, tmp := l.openPath(session), filepath.Join(l.dir, "open", session+tmpSuffix)
-	sum, sealed, err := l.compress(from, tmp)
-	if err == nil && expect.count > 0 && sum.mark() != expect {
-		err = errors.New("the open recording is not what was written to it")
-	}
+	sum, sealed, err := l.compress(from, tmp, t)
 	if err == nil && (sum.header == nil || sum.header.Session != session) {
 		err = errors.New("the open recording is of another session")
 	}
@@ -284,7 +315,7 @@ func (l *Library) place(tmp, to string, m mark) error {
 }
 
 // compress writes the sealed form of an open recording, synced, to tmp.
-func (l *Library) compress(from, tmp string) (sum *summary, s Sealed, err error) {
+func (l *Library) compress(from, tmp string, t text) (sum *summary, s Sealed, err error) {
 	src, err := l.read(from)
 	if err != nil {
 		return nil, s, err
@@ -307,20 +338,9 @@ func (l *Library) compress(from, tmp string) (sum *summary, s Sealed, err error)
 	if err != nil {
 		return nil, s, err
 	}
-	sum = &summary{}
-	frame := make([]byte, 0, frameSize+frameSize/4)
-	err = sum.scan(NewReader(src), func(line []byte, _ *Tree) error {
-		frame = append(append(frame, line...), '\n')
-		for len(frame) >= frameSize {
-			if _, err := frames.Write(frame[:frameSize]); err != nil {
-				return err
-			}
-			frame = frame[:copy(frame, frame[frameSize:])]
-		}
-		return nil
-	})
-	if err == nil {
-		_, err = frames.Write(frame)
+	text := &framer{to: frames, b: make([]byte, 0, frameSize)}
+	if sum, err = t(src, text); err == nil {
+		err = text.flush()
 	}
 	if err == nil {
 		err = frames.Close() // writes the seek table
@@ -355,6 +375,35 @@ func (s *summary) sealed(file string, length int64, sha string) Sealed {
 		out.End.Fate = "unknown"
 	}
 	return out
+}
+
+// framer makes each Write a frame of frameSize.
+type framer struct {
+	to io.Writer
+	b  []byte
+}
+
+func (f *framer) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), frameSize-len(f.b))
+		f.b = append(f.b, rest[:n]...)
+		rest = rest[n:]
+		if len(f.b) == frameSize {
+			if err := f.flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return len(p), nil
+}
+
+func (f *framer) flush() error {
+	if len(f.b) == 0 {
+		return nil
+	}
+	_, err := f.to.Write(f.b)
+	f.b = f.b[:0]
+	return err
 }
 
 // sealedFile counts and hashes what is written to a sealed file.
