@@ -87,6 +87,8 @@ func (d driver) runs(t *testing.T, on func() *ground) {
 
 // program runs a driver's program with the credentials in its environment.
 func (d driver) program(ctx context.Context, creds harness.Credentials, table string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
 	cmd.Dir = filepath.Join("testdata", "driver")
 	cmd.Env = append(os.Environ(), "DB_HOST="+creds.Host, "DB_PORT="+strconv.Itoa(creds.Port), "DB_USER="+creds.User,
