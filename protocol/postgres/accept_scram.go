@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -95,7 +94,7 @@ func (c *client) exchange(known scram.StoredCredentials) (wrong, err error) {
 	if err := c.auth(authSASLContinue, challenge); err != nil {
 		return nil, err
 	}
-	body, err := c.password()
+	body, err := c.password("SASL")
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +118,7 @@ func (c *client) exchange(known scram.StoredCredentials) (wrong, err error) {
 
 // chosen reads which mechanism the client takes, and its first message.
 func (c *client) chosen() (plus bool, first []byte, err error) {
-	body, err := c.password()
+	body, err := c.password("SASL")
 	if err != nil {
 		return false, nil, err
 	}
@@ -136,7 +135,7 @@ func (c *client) chosen() (plus bool, first []byte, err error) {
 	switch {
 	case size == -1 && len(first) == 0: // no initial response: it is asked for by an empty challenge
 		if err = c.auth(authSASLContinue, ""); err == nil {
-			first, err = c.password()
+			first, err = c.password("SASL")
 		}
 	case int(size) != len(first):
 		err = malformed(nil)
@@ -169,7 +168,7 @@ func (c *client) clear(known scram.StoredCredentials) (wrong, err error) {
 	if err := c.auth(authCleartextPassword, ""); err != nil {
 		return nil, err
 	}
-	body, err := c.password()
+	body, err := c.password("password")
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +194,8 @@ func (c *client) auth(code uint32, data string) error {
 	return err
 }
 
-// password reads the client's answer to an authentication request.
-func (c *client) password() ([]byte, error) {
+// password reads the client's answer to an authentication request: a SASL or a password response.
+func (c *client) password(what string) ([]byte, error) {
 	typ, body, err := c.reader.next(limitBeforeLogin)
 	if errors.Is(err, errTooLong) {
 		return nil, &protocol.Refusal{Code: recorderViolation, Public: "message is too long for a login"}
@@ -204,13 +203,10 @@ func (c *client) password() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch typ {
-	case msgPassword:
+	if typ == msgPassword {
 		return body, nil
-	case msgTerminate:
-		return nil, io.EOF
 	}
-	return nil, &protocol.Refusal{Code: recorderViolation, Public: fmt.Sprintf("expected password response, got message type %d", typ)}
+	return nil, &protocol.Refusal{Code: recorderViolation, Public: fmt.Sprintf("expected %s response, got message type %d", what, typ)}
 }
 
 // parseVerifier reads what PostgreSQL would keep: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.

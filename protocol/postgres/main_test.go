@@ -59,7 +59,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, server.Stop()) }()
+	defer func() { err = errors.Join(err, server.Stop(), stopTLSServer()) }()
 	if err := prepareServer(context.Background()); err != nil {
 		return 1, err
 	}
@@ -227,7 +227,7 @@ func admin(t *testing.T, database string, statements ...string) {
 }
 
 // eventually waits for something that can be observed.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); {
 		if time.Now().After(deadline) {

@@ -87,6 +87,10 @@ func stateOf(code string) string {
 // lastWords is the message that ends a session because of why. An ended session is 57P01
 // whatever ended it, but a lost recording.
 func lastWords(ended bool, why error) []byte {
+	var native *serverError
+	if errors.As(why, &native) && native.mayShow() && !ended {
+		return append(appendMessage(nil, msgAuthentication, []byte{0, 0, 0, authOK}), native.raw...)
+	}
 	state, text := public(why)
 	if ended && !recordLost(why) {
 		state = stateEnded

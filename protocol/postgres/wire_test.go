@@ -170,9 +170,14 @@ type result struct {
 // newWire makes the account and serves until the test is over.
 func newWire(t *testing.T, level int, cfg FrontConfig) *wire {
 	t.Helper()
-	a := provision(t, newEngine(t, nil), newSpec(level))
+	return wireTo(t, provision(t, newEngine(t, nil), newSpec(level)), cfg)
+}
+
+// wireTo is a wire to an account that there is.
+func wireTo(t *testing.T, a *account, cfg FrontConfig) *wire {
+	t.Helper()
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	w := &wire{t: t, front: NewFront(cfg), account: a, user: a.spec.Grant, sink: &memory{}, results: make(chan result, 16)}
+	w := &wire{t: t, front: NewFront(cfg), account: a, user: a.spec.Grant, sink: &memory{}, results: make(chan result, 400)}
 	verifier, err := a.engine.Enrol(grantPassword)
 	if err != nil {
 		t.Fatal(err)

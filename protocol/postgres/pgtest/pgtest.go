@@ -61,7 +61,11 @@ func Bin() (string, error) {
 
 // Start makes a cluster and starts it with these settings ("max_prepared_transactions=10"). Superuser is
 // postgres with the password Password; local logins take scram-sha-256, as in real life.
-func Start(settings ...string) (*Server, error) {
+func Start(settings ...string) (*Server, error) { return StartWith(nil, settings...) }
+
+// StartWith is Start with files in the data directory, by name, some of them in place of initdb's: a
+// pg_hba.conf, certificates and keys that settings name.
+func StartWith(files map[string]string, settings ...string) (*Server, error) {
 	bin, err := Bin()
 	if err != nil {
 		return nil, err
@@ -74,10 +78,28 @@ func Start(settings ...string) (*Server, error) {
 	if err := s.init(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	for name, text := range files {
+		if err := s.write(filepath.Join("data", name), text); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
 	if err := s.Run(settings...); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
+}
+
+// write puts a file where the server finds it, and nobody else can read it.
+func (s *Server) write(name, text string) error {
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	u, err := unprivileged()
+	if err != nil || u == nil {
+		return err
+	}
+	return os.Chown(path, int(u.Uid), int(u.Gid))
 }
 
 // Password is the superuser's. The server listens on loopback only and lives as long as a test.
