@@ -47,6 +47,8 @@ type Recording interface {
 	protocol.Sink
 	HeaderHash() string
 	Seal(e recorder.End) (recorder.Sealed, error)
+	// Discard takes it back: of a session that was refused before it was on the ledger.
+	Discard() error
 	// Lost is closed once nothing more can be kept: the recording broke, or its disk hangs. nil: never.
 	Lost() <-chan struct{}
 }

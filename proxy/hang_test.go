@@ -43,7 +43,7 @@ func TestHungProvisionIsGivenUp(t *testing.T) {
 }
 
 // A disk that hangs while a recording is begun keeps no client waiting, and the recording that comes of
-// it after all is closed, on the ledger.
+// it after all is taken back.
 func TestHungDiskRefusesTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -59,7 +59,7 @@ func TestHungDiskRefusesTheSession(t *testing.T) {
 		}
 		close(disk)
 		time.Sleep(time.Minute)
-		if got := w.happened(); !strings.HasSuffix(got, "hangup create seal opened sealed") {
+		if got := w.happened(); !strings.HasSuffix(got, "hangup create discard") {
 			t.Error(got)
 		}
 		w.end(draining())

@@ -117,6 +117,7 @@ type recording struct{ w *world }
 func (r recording) Record(...recorder.Event) error { return r.w.do("record") }
 func (r recording) HeaderHash() string             { return "" }
 func (r recording) Lost() <-chan struct{}          { return r.w.lost }
+func (r recording) Discard() error                 { return r.w.do("discard") }
 func (r recording) Seal(e recorder.End) (recorder.Sealed, error) {
 	r.w.mu.Lock()
 	r.w.ends = append(r.w.ends, e)
@@ -245,7 +246,7 @@ func TestEveryStepFailsOnce(t *testing.T) {
 		{"find", "find! hangup"},
 		{"hold", "find hold! hangup"},
 		{"create", "find hold hold create! release hangup"},
-		{"opened", "find hold hold create opened! seal opened sealed release hangup"},
+		{"opened", "find hold hold create opened! discard release hangup"},
 		{"intend", "find hold hold create opened intend! seal sealed release hangup"},
 		{"provision", "find hold hold create opened intend provision! seal sealed release hangup"},
 		{"attach", "find hold hold create opened intend provision attach! seal sealed release hangup"},

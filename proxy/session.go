@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/curfewdb/curfew/policy"
@@ -272,8 +273,18 @@ func (s *Server) seal(ctx context.Context, recording Recording, st *story) {
 	}
 }
 
-// trySeal does it once; each of its steps bears to be repeated.
+// trySeal does it once; each of its steps bears to be repeated. What never came to be a session has no
+// recording: entered later than it began, it would look like one that was begun behind the ledger's back.
 func (s *Server) trySeal(ctx context.Context, recording Recording, st story) (recorder.Sealed, error) {
+	if st.unopened { // or it is there after all: its entry was reported as failed, and had been stored
+		known, err := s.cfg.Sessions.OfGrant(ctx, st.header.Grant)
+		if err != nil {
+			return recorder.Sealed{}, err
+		}
+		if !slices.Contains(known, st.header.Session) {
+			return recorder.Sealed{}, recording.Discard()
+		}
+	}
 	sealed, err := recording.Seal(st.end)
 	if err == nil {
 		err = s.cfg.Step.Do("session.sealed")
@@ -281,13 +292,5 @@ func (s *Server) trySeal(ctx context.Context, recording Recording, st story) (re
 	if err != nil {
 		return sealed, err
 	}
-	var unopened error
-	if st.unopened { // or it is there after all, and this is refused
-		unopened = s.cfg.Sessions.Opened(ctx, opened(st.header, recording))
-	}
-	err = s.cfg.Sessions.Sealed(ctx, ledger.SessionSealed{Grant: st.header.Grant, Target: st.header.Target, Sealed: sealed})
-	if err != nil {
-		err = errors.Join(err, unopened)
-	}
-	return sealed, err
+	return sealed, s.cfg.Sessions.Sealed(ctx, ledger.SessionSealed{Grant: st.header.Grant, Target: st.header.Target, Sealed: sealed})
 }

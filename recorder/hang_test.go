@@ -3,6 +3,7 @@ package recorder
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -289,6 +290,9 @@ func TestHungOperations(t *testing.T) {
 			if hang.Op != op {
 				t.Errorf("it says %v", hang)
 			}
+			if _, err := l.Create(testHeader("s3")); !errors.As(err, &hang) { // at once: the disk is not asked
+				t.Errorf("another recording: %v", err)
+			}
 			l.failed(errInjected) // so that it is asked, and hangs in that, too
 			d.free()
 			if err := <-done; err != nil {
@@ -327,4 +331,35 @@ func TestCloseDoesNotWaitForAHungDisk(t *testing.T) {
 	d.free()
 	<-done
 	within(t, "the file is closed", func() bool { w.writing.Lock(); defer w.writing.Unlock(); return w.file == nil })
+}
+
+// A recording under which nothing was begun can be taken back; one that holds a statement can't.
+func TestDiscard(t *testing.T) {
+	b := &breaker{}
+	l := openLibrary(t, t.TempDir(), Options{FS: b.fs})
+	w, used := create(t, l, "s1"), create(t, l, "s2")
+	record(t, w, Event{Type: TypeAttached, Attached: &Attached{}})
+	record(t, used, statement(1, "select 1"))
+	if err := used.Discard(); err == nil {
+		t.Error("a statement was taken back")
+	}
+	for _, op := range []Op{OpRemove, OpSyncDir} {
+		b.op, b.n, b.hits = op, 1, 0
+		if err := w.Discard(); !errors.Is(err, errInjected) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	if err := w.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Open("s1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it can still be read: %v", err)
+	}
+	if _, err := w.Seal(End{Code: EndFailed}); err == nil {
+		t.Error("it can still be sealed")
+	}
+	if s := seal(t, used); s.Interrupted || verify(t, l, s).Count != 3 {
+		t.Errorf("the other one: %+v", s)
+	}
+	nothingOpen(t, l)
 }

@@ -113,7 +113,8 @@ func Open(dir string, o Options) (*Library, error) {
 	return l, nil
 }
 
-// Create begins a recording. When it returns, the header, leaf 0, is on disk.
+// Create begins a recording. When it returns, the header, leaf 0, is on disk. While the disk is known to hang
+// it fails at once, so that those who try again and again don't pile up behind it.
 func (l *Library) Create(h Header) (*Writer, error) {
 	if !validSession(h.Session) {
 		return nil, fmt.Errorf("%q can't name a recording", h.Session)
@@ -126,6 +127,9 @@ func (l *Library) Create(h Header) (*Writer, error) {
 		h.Began = time.Now()
 	}
 	h.Began = h.Began.UTC()
+	if err := l.watch.err(); err != nil {
+		return nil, fmt.Errorf("begin the recording of %s: %w", h.Session, err)
+	}
 	w, err := l.create(h)
 	if err != nil {
 		err = fmt.Errorf("begin the recording of %s: %w", h.Session, err)
