@@ -28,7 +28,7 @@ func engineNames() []string { return slices.Sorted(maps.Keys(engines())) }
 func engineWords() config.Engines {
 	words := config.Engines{}
 	for name, kind := range engines() {
-		words[name] = config.Engine{Aliases: kind.Aliases, Pinned: kind.Pinned}
+		words[name] = config.Engine{Aliases: kind.Aliases, Pinned: kind.Pinned, Cleartext: kind.Cleartext}
 	}
 	return words
 }

@@ -222,7 +222,7 @@ func (h *house) listen() ([]proxy.Listener, net.Listener, error) {
 
 // front is one listener's side of an engine.
 func (h *house) front(l config.Listener, tls *tls.Config, requireTLS bool) (protocol.Front, error) {
-	cfg := protocol.ListenerConfig{TLS: tls, RequireTLS: requireTLS, DecoyKey: h.decoy, Log: h.log}
+	cfg := protocol.ListenerConfig{TLS: tls, RequireTLS: requireTLS, Cleartext: l.Cleartext, DecoyKey: h.decoy, Log: h.log}
 	if l.Target != "" {
 		cfg.Engine = h.engines[l.Target]
 	}

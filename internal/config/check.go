@@ -78,6 +78,13 @@ func (l *Listener) check(d *decoder, key string, engines Engines) {
 	if _, _, err := net.SplitHostPort(l.Address); l.Address != "" && err != nil {
 		d.at(key+".address", "%q is not host:port", l.Address)
 	}
+	switch kind, known := engines[l.Engine]; {
+	case !l.Cleartext:
+	case known && !kind.Cleartext:
+		d.at(key+".cleartext", "is of no use with %s: leave it out", l.Engine)
+	case l.TLS == nil:
+		d.at(key+".cleartext", "a password goes in clear through TLS alone: name tls.cert and tls.key, or leave it out")
+	}
 }
 
 func checkEngine(d *decoder, key, engine string, engines Engines) {

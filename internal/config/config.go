@@ -64,6 +64,8 @@ type Listener struct {
 	Listen  string `yaml:"listen,required"`
 	Address string `yaml:"address"` // host:port that clients are told; default: Listen
 	TLS     *TLS   `yaml:"tls"`     // required off loopback
+	// Cleartext asks for the grant password itself, inside TLS, for drivers that know nothing better.
+	Cleartext bool `yaml:"cleartext"`
 }
 
 // Issuer is an OpenID Connect provider whose identities are believed.
@@ -100,6 +102,8 @@ type Anchor struct {
 type Engine struct {
 	Aliases []string // other schemes of its targets' URLs, beside its name
 	Pinned  bool     // a listener serves one target, which it must name
+	// Cleartext says that a listener can be told to ask for passwords in clear.
+	Cleartext bool
 }
 
 // Engines are those that there are, by name.

@@ -56,7 +56,7 @@ readers:
 `
 
 // kinds are two engines: one with a URL scheme beside its name, one whose listeners are pinned.
-var kinds = Engines{"postgres": {Aliases: []string{"postgresql"}}, "mysql": {Aliases: []string{"mariadb"}, Pinned: true}}
+var kinds = Engines{"postgres": {Aliases: []string{"postgresql"}, Cleartext: true}, "mysql": {Aliases: []string{"mariadb"}, Pinned: true}}
 
 func write(t *testing.T, name, text string) string {
 	t.Helper()
@@ -109,6 +109,29 @@ func TestOps(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		} else if !reflect.DeepEqual(c.Ops, want) {
 			t.Errorf("%s: %+v", text, c.Ops)
+		}
+	}
+}
+
+// A password is asked for in clear where the file says so, inside TLS, and of clients of such an engine.
+func TestCleartext(t *testing.T) {
+	for listener, wrong := range map[string]string{
+		"{engine: postgres, listen: 127.0.0.1:6433, cleartext: true, tls: {cert: /c.pem, key: /c.key}}":            "",
+		"{engine: postgres, listen: 127.0.0.1:6433, cleartext: false}":                                             "",
+		"{engine: postgres, listen: 127.0.0.1:6433, cleartext: true}":                                              "through TLS alone",
+		"{engine: mysql, listen: 127.0.0.1:6433, target: shop, cleartext: true, tls: {cert: /c.pem, key: /c.key}}": "of no use with mysql",
+	} {
+		text := strings.Replace(good, "issuers:", "  - "+listener+"\nissuers:", 1)
+		text = strings.Replace(text, "anchors:", "  shop: {url: 'mariadb://broker@db/shop'}\n  store: {url: 'mysql://broker@db/store'}\nanchors:", 1)
+		text = strings.Replace(text, "issuers:", "  - {engine: mysql, target: shop, listen: 127.0.0.1:7306}\n  - {engine: mysql, target: store, listen: 127.0.0.1:7307}\nissuers:", 1)
+		c, err := readConfig(write(t, "curfew.yaml", text), kinds)
+		switch {
+		case wrong == "" && err != nil:
+			t.Errorf("%s: %v", listener, err)
+		case wrong == "" && c.Listeners[1].Cleartext != strings.Contains(listener, "true"):
+			t.Errorf("%s: %+v", listener, c.Listeners[1])
+		case wrong != "" && (err == nil || !strings.Contains(err.Error(), "listeners[1].cleartext") || !strings.Contains(err.Error(), wrong)):
+			t.Errorf("%s: %v", listener, err)
 		}
 	}
 }
