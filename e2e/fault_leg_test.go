@@ -171,36 +171,49 @@ type wired struct {
 func (s *town) wire(t *testing.T) *wired {
 	t.Helper()
 	w := &wired{back: newLeg(t, s.addr())}
-	dir := t.TempDir()
 	through := *s.stage
 	through.url = strings.Replace(s.url, s.addr(), w.back.addr, 1)
-	w.town = &town{dir: dir, bin: s.bin, stage: &through}
 	neighbour := shop
 	if s.stage == shop.stage {
 		neighbour = shared
 	}
-	w.curfew = must(harness.NewCurfew(s.bin, filepath.Join(dir, "data"), through.url, neighbour.url))(t)
-	if err := w.curfew.Start(t.Context()); err != nil {
+	w.town = s.apart(t, &through, neighbour.url)
+	w.other = w.on(neighbour.stage)
+	w.front = newLeg(t, w.listen())
+	return w
+}
+
+// apart is a Curfew of a story's own, for a stage and more targets.
+func (s *town) apart(t *testing.T, on *stage, more ...string) *town {
+	t.Helper()
+	dir := t.TempDir()
+	st := &town{dir: dir, bin: s.bin, stage: on}
+	st.curfew = must(harness.NewCurfew(s.bin, filepath.Join(dir, "data"), append([]string{on.url}, more...)...))(t)
+	st.curfew.Ops = must(harness.FreeAddr())(t)
+	if err := st.curfew.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("curfew's log:\n%s", w.curfew.Log())
+			t.Logf("curfew's log:\n%s", st.curfew.Log())
 		}
-		if err := w.curfew.Kill(); err != nil {
+		if err := st.curfew.Kill(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := w.logins(t.Context()); err != nil {
+	if err := st.logins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.other = w.on(neighbour.stage)
-	_, listen, found := strings.Cut(w.curfew.Listen[0], "=")
+	return st
+}
+
+// listen is where the stage's clients connect to.
+func (s *town) listen() string {
+	_, addr, found := strings.Cut(s.curfew.Listen[0], "=")
 	if !found {
-		listen = w.curfew.Listen[0]
+		return s.curfew.Listen[0]
 	}
-	w.front = newLeg(t, listen)
-	return w
+	return addr
 }
 
 // over gives credentials by which clients come over the front leg.
