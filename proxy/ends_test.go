@@ -230,7 +230,9 @@ func TestFirstReasonStays(t *testing.T) {
 		s := serverFor(w)
 		ended, told := begin(s, w)
 		l := s.roll.all()[0]
-		s.Kill(l.header.Session, "bob says so")
+		if !s.Kill(l.header.Session, "bob says so") || s.Kill(l.header.Session, "dana says so") {
+			t.Error("who was the first?")
+		}
 		w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
 		if end := ended(); end.Code != recorder.EndKilled || (*told).Error() != "bob says so" {
 			t.Errorf("%+v, told %v", end, *told)

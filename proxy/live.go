@@ -35,6 +35,7 @@ type life struct {
 	header recorder.Header
 	idle   time.Duration // that its level allows; 0: for ever
 	until  time.Time     // its grant's end
+	own    context.Context // ends when the session is to, with the reason as its cause
 	end    context.CancelCauseFunc
 	meter  *meter
 
@@ -148,14 +149,15 @@ func (s *Server) Live(session string) (Live, bool) {
 }
 
 // Kill ends a session by a person's word, which its client reads; the grant goes on. False: it does not
-// go on here.
+// go on here, or is ending for another reason.
 func (s *Server) Kill(session, public string) bool {
 	l := s.roll.find(session)
 	if l == nil {
 		return false
 	}
-	l.end(&protocol.Refusal{Code: recorder.EndKilled, Public: public})
-	return true
+	why := &protocol.Refusal{Code: recorder.EndKilled, Public: public}
+	l.end(why)
+	return context.Cause(l.own) == error(why)
 }
 
 // unrecorded is what a client reads whose recording was lost.

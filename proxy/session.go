@@ -78,7 +78,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	}
 	own, end := context.WithCancelCause(held)
 	defer end(nil)
-	life := &life{header: st.header, idle: grant.Can.Idle, until: grant.End, end: end,
+	life := &life{header: st.header, idle: grant.Can.Idle, until: grant.End, own: own, end: end,
 		meter: &meter{Recording: recording, metrics: s.metrics}}
 	defer s.roll.enter(life)()
 	st.began, st.end = true, recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}

@@ -24,7 +24,7 @@ type Curfew struct {
 	Listen  []string // host:port for PostgreSQL's clients, TARGET=host:port for those of a MariaDB
 	Targets []string // NAME=URL
 	Env     []string // beside this process's own
-	Ops     string   // host:port of /metrics; empty: nowhere
+	Ops     string   // host:port of /healthz, /readyz and /metrics; empty: nowhere
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone and waited for
@@ -35,6 +35,9 @@ func NewCurfew(bin, dir string, targets ...string) (*Curfew, error) {
 	c := &Curfew{Bin: bin, Dir: dir, Targets: targets}
 	var err error
 	if c.API, err = FreeAddr(); err != nil {
+		return nil, err
+	}
+	if c.Ops, err = FreeAddr(); err != nil {
 		return nil, err
 	}
 	for _, t := range targets {
@@ -220,6 +223,7 @@ var targetLevels = map[string]string{
       writer: {roles: [orders_writer]}
       owner: {roles: [orders_owner], set_role: true}
       migrator: {roles: [orders_writer], prepared_transactions: true}
+      idler: {roles: [orders_writer], idle: 2s}
 `,
 	Shop: `  shop:
     levels:
@@ -227,6 +231,7 @@ var targetLevels = map[string]string{
       writer: {roles: [shop_writer], sessions: 40}
       owner: {roles: [shop_owner]}
       migrator: {roles: [shop_writer], prepared_transactions: true}
+      idler: {roles: [shop_writer], idle: 2s}
       loader: {roles: [shop_writer], local_infile: true}
 `,
 }
@@ -239,6 +244,13 @@ const rules = `rules:
     longest: 1h
     reason: required
     approvals: {count: 1, from: {groups: [leads, developers]}}
+  - name: idlers
+    who: {groups: [developers]}
+    targets: [TARGETS]
+    levels: [idler]
+    longest: 1h
+    reason: required
+    approvals: {count: 1, from: {groups: [leads]}}
   - name: owners
     who: {groups: [developers]}
     targets: [TARGETS]
