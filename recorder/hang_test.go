@@ -154,6 +154,41 @@ func TestAHangBreaksTheRecording(t *testing.T) {
 	}
 }
 
+// What hangs while the recording gets its end, and is not known to hang, is refused when it comes back, and
+// the recording says so.
+func TestWhatComesTooLateIsMarked(t *testing.T) {
+	d := newWall()
+	l := openLibrary(t, t.TempDir(), Options{FS: d.fs})
+	w := create(t, l, "s1")
+	record(t, w, statement(1, "select 1"), statement(2, "select 2"))
+	d.hang("s1", OpWrite)
+	hung, sealed := make(chan error, 1), make(chan Sealed, 1)
+	go func() { hung <- w.Record(statement(3, "select 3"), statement(4, "select 4"), result(1)) }()
+	<-d.entered
+	go func() {
+		s, err := w.Seal(End{Code: EndRevoked, InFlight: 3})
+		if err != nil {
+			t.Error(err)
+		}
+		sealed <- s
+	}()
+	within(t, "the recording gets its end", func() bool { return w.acked.Load() == sealing })
+	d.free()
+	if err := <-hung; !errors.Is(err, ErrSealed) {
+		t.Errorf("Record returned %v", err)
+	}
+	s := <-sealed
+	if rep := verify(t, l, s); rep.Count != 9 || s.End.InFlight != 0 || s.End.Code != EndRevoked {
+		t.Errorf("%+v", s)
+	}
+	_, events := content(t, l, "s1")
+	for i, id := range []uint64{3, 4} {
+		if e := events[6+i]; e.Type != TypeBlocked || e.Of != id || e.Reason != notKept {
+			t.Errorf("event %d: %+v", 6+i, e)
+		}
+	}
+}
+
 // Whatever of a refused chunk reached the file is marked as refused, and marked once, although mending
 // fails in between.
 func TestWhatWasRefusedIsMarked(t *testing.T) {

@@ -81,13 +81,9 @@ func (w *Writer) finish(e End) error {
 	}
 	if !w.ended {
 		w.ended = true
+		w.kept = w.acked.Swap(sealing)
 		if w.err == nil {
-			if w.pending == nil {
-				w.pending = w.lib.buffer()
-			}
-			b, err := w.line(w.pending.b, endEvent(&e), nil, false, false)
-			w.pending.b, w.end = b, e
-			if err != nil {
+			if err := w.last(e); err != nil {
 				w.mu.Unlock()
 				return err
 			}
@@ -104,11 +100,33 @@ func (w *Writer) finish(e End) error {
 		w.finished = &m
 		return nil
 	}
-	if err := w.lib.repair(w.header.Session, e, time.Since(w.began), w.acked.Load()); err != nil {
+	if err := w.lib.repair(w.header.Session, e, time.Since(w.began), w.kept); err != nil {
 		return err
 	}
 	w.finished = &mark{}
 	return nil
+}
+
+// last encodes what a recording ends with. A Record that has not returned until now is refused when it
+// does: what it brought is marked as blocked, for it did not run. The caller holds mu.
+func (w *Writer) last(e End) (err error) {
+	if w.pending == nil {
+		w.pending = w.lib.buffer()
+	}
+	if w.asked > w.kept {
+		if e.InFlight >= w.asking {
+			e.InFlight = 0
+		}
+		for id := w.asking; id <= w.statements; id++ {
+			w.pending.b, err = w.line(w.pending.b, &Event{Type: TypeBlocked, Of: id, Reason: notKept}, nil, false, false)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	w.end = e
+	w.pending.b, err = w.line(w.pending.b, endEvent(&e), nil, false, false)
+	return err
 }
 
 func endEvent(e *End) *Event { return &Event{Type: TypeEnd, End: e} }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,9 @@ const (
 	flushSize  = maxPart                // buffered bytes that are written without waiting
 	keepBuffer = 256 << 10              // larger buffers are not kept for reuse
 )
+
+// sealing is in the place of Writer.acked when no Record can keep anything any more.
+const sealing = math.MaxUint64
 
 // buffer holds lines between being encoded and being written. An idle session has none.
 type buffer struct{ b []byte }
@@ -56,7 +60,7 @@ type Writer struct {
 
 	// What the watch looks at: a write under way, a sync, a turn to sync that is waited for.
 	writes, syncs, queued gauge
-	acked                 atomic.Uint64 // leaves up to the last that Record kept for a statement: no later one was forwarded
+	acked                 atomic.Uint64 // leaves up to the last that Record kept for a statement: no later one was forwarded; or sealing
 	lost                  chan struct{} // closed when err is set by a failure
 
 	mu         sync.Mutex // guards what follows
@@ -69,6 +73,9 @@ type Writer struct {
 	redact     redactor
 	redacting  bool
 	statements uint64
+	asking     uint64 // the first statement of the last Record that brought a whole one
+	asked      uint64 // leaves with the last of that Record
+	kept       uint64 // acked, when the recording got its end
 	durable    mark   // what is known to be on disk
 	reported   uint64 // count that Library.Moved has told
 	flushArmed bool
@@ -131,8 +138,8 @@ func (w *Writer) Record(events ...Event) error {
 	case now:
 		err = w.flush()
 	}
-	if err == nil && wait {
-		w.acked.Store(count)
+	if acked := w.acked.Load(); err == nil && wait && (acked == sealing || !w.acked.CompareAndSwap(acked, count)) {
+		err = ErrSealed // too late: the recording says already that this did not happen
 	}
 	return err
 }
@@ -158,12 +165,20 @@ func (w *Writer) encode(events []Event) (now, wait bool, count uint64, err error
 			w.flushTimer.Reset(flushAfter)
 		}
 	}()
+	asking := uint64(0)
 	for i := range events {
 		e := &events[i]
 		switch e.Type {
 		case TypeResult, TypeNotice, TypeAttached:
 		case TypeStatement, TypePart, TypeBlocked:
 			now, wait = true, wait || !e.More
+			switch {
+			case asking != 0:
+			case e.Type == TypeStatement || e.Of == 0:
+				asking = e.ID
+			default:
+				asking = e.Of
+			}
 		case TypeHeader, TypeEnd, "":
 			return false, false, 0, fmt.Errorf("an event of type %q is not for Record", e.Type)
 		default:
@@ -172,6 +187,9 @@ func (w *Writer) encode(events []Event) (now, wait bool, count uint64, err error
 		if w.pending.b, err = w.add(w.pending.b, e); err != nil {
 			return false, false, 0, err
 		}
+	}
+	if wait {
+		w.asking, w.asked = asking, w.tree.Count()
 	}
 	now = now || len(w.pending.b) >= flushSize
 	return now, wait, w.tree.Count(), nil
