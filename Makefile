@@ -4,6 +4,7 @@
 # lint    format and vet
 # fuzz    every fuzz target for FUZZTIME
 # bench   what Curfew costs beside HAProxy and pgbouncer: QUICK=1, ONLY=rows, ROUNDS, SECONDS (docs/PERFORMANCE.md)
+# soak    a thousand idle and a hundred busy sessions for DURATION (10m), with accidents, and what must hold after it
 # units   the benchmarks of single packages
 
 FUZZTIME ?= 30s
@@ -13,7 +14,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # what takes many megabytes is tested without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
-.PHONY: build demo test lint fuzz bench units deps
+.PHONY: build demo test lint fuzz bench soak units deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/curfew ./cmd/curfew
@@ -43,6 +44,11 @@ fuzz:
 bench: build
 	@.ci/deps bench
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/bench ./cmd/bench && CURFEW_BIN=$(CURDIR)/bin/curfew ../bin/bench
+
+DURATION ?= 10m
+CRASHES  ?= 0
+soak: deps build
+	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/soak ./cmd/soak && ../bin/soak -curfew $(CURDIR)/bin/curfew -duration $(DURATION) -crashes $(CRASHES)
 
 units:
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
