@@ -158,8 +158,11 @@ func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error)
 	if err != nil {
 		return unknown, fmt.Errorf("terminate backend %d of %s: %w", pid, a.spec.Name, err)
 	}
-	if len(ends) == 0 { // it had ended by itself
-		return protocol.Outcome{Backend: unknown.Backend, InFlight: unknown.InFlight, Fate: protocol.FateNone}, nil
+	if len(ends) == 0 { // it had ended by itself, which does not prove what it did before
+		if unknown.InFlight == 0 {
+			unknown.Fate = protocol.FateNone
+		}
+		return unknown, nil
 	}
 	a.note(a.engine.fates(ctx, ends))
 	o, _ := a.outcome(l)

@@ -14,6 +14,7 @@ const (
 	queryTimeout = 5 * time.Second // one short query on the closing line; a dead network shows by it
 	lineBeat     = 15 * time.Second
 	lineRetry    = 2 * time.Second
+	pingTimeout  = 2 * time.Second
 	poolConns    = 4
 	poolIdle     = 5 * time.Minute
 )

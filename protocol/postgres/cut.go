@@ -23,6 +23,7 @@ type end struct {
 	pid      uint32
 	xid      string // transaction in flight, 64 bits as text; empty = it had written nothing
 	address  string
+	idle     bool    // it was between two statements
 	link     session // nil: none of ours
 	inFlight uint64
 	fate     string
@@ -208,7 +209,7 @@ func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error
 		var e end
 		var pid int32
 		var told bool
-		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &told}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &e.idle, &told}, func() error {
 			e.pid = uint32(pid)
 			e.link, e.inFlight = links[e.pid], inFlight[e.pid]
 			ends = append(ends, e)
@@ -220,11 +221,15 @@ func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error
 }
 
 // fates asks the server what became of the transactions in flight. A server that can't be asked makes
-// them unknown; the backends are gone all the same.
+// them unknown; the backends are gone all the same. So is what an idle backend had been sent: it may not
+// have read it yet, or have committed it by itself just now; what it answered is on record (Link.Kill).
 func (e *Engine) fates(ctx context.Context, ends []end) []end {
 	var open []string
 	for i := range ends {
 		ends[i].fate = protocol.FateNone
+		if ends[i].idle && ends[i].inFlight != 0 {
+			ends[i].fate = protocol.FateUnknown
+		}
 		if ends[i].xid != "" {
 			ends[i].fate = protocol.FateUnknown
 			open = append(open, ends[i].xid)

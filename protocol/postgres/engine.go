@@ -84,6 +84,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	pc.ConnConfig.RuntimeParams["application_name"] = "curfew " + cfg.Installation
 	pc.MaxConns, pc.MinConns, pc.MinIdleConns = poolConns, 0, 0
 	pc.MaxConnIdleTime = poolIdle
+	// One that was broken meanwhile, by a restart or without a word, is found before it is used.
+	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	pc.PingTimeout = pingTimeout
 	e.broker = pc.ConnConfig.Copy()
 	e.pool, err = pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

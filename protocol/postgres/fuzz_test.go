@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -263,6 +266,46 @@ func FuzzStartup(f *testing.F) {
 		}
 	})
 }
+
+// FuzzStartupTLS: the same where TLS is to be had, asked for or begun at once.
+func FuzzStartupTLS(f *testing.F) {
+	for _, protos := range [][]string{nil, {alpn}, {"h2"}} {
+		var hello bytes.Buffer
+		config := &tls.Config{ServerName: "x", NextProtos: protos}
+		_ = tls.Client(&recording{Writer: &hello}, config).Handshake() // ends where an answer would be read
+		f.Add(hello.Bytes())
+		f.Add(append(sslRequest(), hello.Bytes()...))
+		f.Add(append(append(gssRequest(), sslRequest()...), hello.Bytes()[:len(hello.Bytes())/2]...))
+	}
+	f.Add(append(sslRequest(), startupMessage(version3, "user", "g1")...))
+	f.Add([]byte{recordHandshake, 3, 1, 0xff, 0xff, 1, 0, 0xff, 0xff})
+	front := NewFront(FrontConfig{TLS: serverTLS(selfSigned(f, x509.ECDSAWithSHA256)), RequireTLS: true})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ours, theirs := net.Pipe()
+		go io.Copy(io.Discard, theirs)
+		go func() {
+			theirs.Write(data)
+			theirs.Close()
+		}()
+		defer ours.Close()
+		c, err := front.Accept(t.Context(), ours, doorman{})
+		if err == nil {
+			t.Fatalf("accepted: %+v", c.Login())
+		}
+	})
+}
+
+// recording is a connection that only takes.
+type recording struct {
+	net.Conn
+	io.Writer
+}
+
+func (r *recording) Read([]byte) (int, error)         { return 0, io.EOF }
+func (r *recording) Write(b []byte) (int, error)      { return r.Writer.Write(b) }
+func (r *recording) Close() error                     { return nil }
+func (r *recording) SetDeadline(time.Time) error      { return nil }
+func (r *recording) SetWriteDeadline(time.Time) error { return nil }
 
 // FuzzValues: a binary value from a client decodes to text of a size in proportion, or not at all.
 func FuzzValues(f *testing.F) {

@@ -183,6 +183,9 @@ func (l *link) outcome(end relay.End) error {
 	case relay.Context:
 		return end.Err
 	case relay.Client:
+		if l.obs.Dying() {
+			return &protocol.EndError{Code: recorder.EndServer, Err: errors.New("the database ended the session")}
+		}
 		return &protocol.EndError{Code: recorder.EndVanished, Err: fmt.Errorf("the client's connection broke: %w", end.Err)}
 	case relay.Server:
 		if l.obs.Goodbye() {
@@ -261,6 +264,9 @@ func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {
 		if derr != nil {
 			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.pid(), "error", derr)
 		}
+	}
+	if outcome.TxID == "" && outcome.InFlight != 0 && l.inFlight() == 0 { // it was answered before the backend went
+		outcome.InFlight, outcome.Fate = 0, protocol.FateNone
 	}
 	l.up.conn.Close()
 	l.part()

@@ -47,6 +47,7 @@ type observer struct {
 	copyOpen bool   // the server takes copy data; its end has not been seen yet
 	doubt    bool   // while skipping: a Sync came amid the data of the copy that failed, and may have been taken notice of or not
 	bye      bool   // the client said goodbye
+	dying    bool   // the server said that it hangs up
 	settings settings
 	gids     []string
 	oids     map[uint32]string // names of the form oid:N that were made
@@ -248,6 +249,13 @@ func (o *observer) Goodbye() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.bye
+}
+
+// Dying says whether the server has said that it hangs up: a client that does so first only does as it was told.
+func (o *observer) Dying() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dying
 }
 
 // Waits says whether a statement waits for a disk before it is forwarded.

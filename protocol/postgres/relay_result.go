@@ -115,6 +115,7 @@ func (o *observer) copiedIn() *digest {
 // unless the request was a Query or a FunctionCall.
 func (o *observer) failure(body []byte, pos, total int) error {
 	r := parseWords(body)
+	o.dying = o.dying || r.fatal()
 	head := o.queue.head()
 	if head == nil {
 		o.say(r, 0)

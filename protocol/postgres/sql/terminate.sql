@@ -4,6 +4,7 @@
 SELECT a.pid,
        coalesce((n.next + ((a.backend_xid::text::bigint - n.next + 2147483648) & 4294967295) - 2147483648)::text, ''),
        coalesce(host(a.client_addr) || ':' || a.client_port, 'local socket'),
+       coalesce(a.state LIKE 'idle%', false),
        pg_terminate_backend(a.pid)
   FROM pg_stat_activity a,
        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) n
