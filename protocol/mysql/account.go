@@ -29,7 +29,8 @@ type account struct {
 
 	mu       sync.Mutex // guards what follows; never held across I/O
 	links    map[session]struct{}
-	outcomes map[session]protocol.Outcome // of links whose backend was killed
+	outcomes map[session]protocol.Outcome // of links whose backend was killed, or was gone when it was to be
+	doomed   map[session]struct{}         // links whose backend is to be killed: whoever has the token kills them all
 	killed   []ending                     // the same by time, for the receipt
 	released map[uint32]time.Time         // backends of links that are gone, until the server has let go of them
 	noticed  map[uint32]time.Time         // backends that Watch does not know, since it first saw them
@@ -62,7 +63,7 @@ func newAccount(e *Engine, spec protocol.AccountSpec) *account {
 	a := &account{
 		engine: e, spec: spec,
 		killing: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
-		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{},
+		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{}, doomed: map[session]struct{}{},
 		released: map[uint32]time.Time{}, noticed: map[uint32]time.Time{}, prepared: map[string]struct{}{},
 	}
 	a.killing <- struct{}{}
@@ -158,37 +159,87 @@ func (a *account) shut() {
 	a.closing = true
 }
 
-// kill kills one session's backend and learns what became of what it was doing, or gives what Cut has
-// learned already.
+// kill kills a session's backend and learns what became of what it was doing, or gives what Cut has
+// learned already. Sessions end in crowds: whoever has the token kills the backends of all that wait for it.
 func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error) {
-	pid := l.pid()
-	unknown := protocol.Outcome{Backend: strconv.FormatUint(uint64(pid), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
-	if pid == 0 { // it never got in
+	if l.pid() == 0 { // it never got in
 		return protocol.Outcome{Fate: protocol.FateNone}, nil
 	}
 	if o, ok := a.outcome(l); ok {
 		return o, nil
 	}
+	a.doom(l)
+	defer a.spare(l)
 	if err := take(ctx, a.killing); err != nil {
-		return unknown, err
+		return unproven(l), err
 	}
 	defer give(a.killing)
 	if o, ok := a.outcome(l); ok {
 		return o, nil
 	}
-	ends, err := a.drain(ctx, pid)
+	batch, pids := a.batch(l)
+	ends, err := a.drain(ctx, pids...)
 	if err != nil {
-		return unknown, fmt.Errorf("kill backend %d of %s: %w", pid, a.spec.Name, err)
-	}
-	if len(ends) == 0 { // it had ended by itself, or by a KILL of somebody's, which does not prove what it did before
-		if unknown.InFlight == 0 {
-			unknown.Fate = protocol.FateNone
-		}
-		return unknown, nil
+		return unproven(l), fmt.Errorf("kill backend %d of %s: %w", l.pid(), a.spec.Name, err)
 	}
 	a.note(ends)
+	a.gone(batch)
 	o, _ := a.outcome(l)
 	return o, nil
+}
+
+func (a *account) doom(l session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.doomed[l] = struct{}{}
+}
+
+func (a *account) spare(l session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.doomed, l)
+}
+
+// batch gives l and the other sessions whose backends are to be killed, and those backends; none means all of the
+// account's, because it is being closed.
+func (a *account) batch(l session) (list []session, pids []uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list = append(list, l)
+	for other := range a.doomed {
+		if _, known := a.outcomes[other]; !known && other != l {
+			list = append(list, other)
+		}
+	}
+	if a.closing {
+		return list, nil
+	}
+	for _, l := range list {
+		pids = append(pids, l.pid())
+	}
+	return list, pids
+}
+
+// gone notes which of these had ended by themselves, or by a KILL of somebody's.
+func (a *account) gone(batch []session) {
+	for _, l := range batch {
+		if _, known := a.outcome(l); known {
+			continue
+		}
+		o := unproven(l)
+		a.mu.Lock()
+		a.outcomes[l] = o
+		a.mu.Unlock()
+	}
+}
+
+// unproven is the outcome of a backend that nobody saw go, which does not prove what it did before.
+func unproven(l session) protocol.Outcome {
+	o := protocol.Outcome{Backend: strconv.FormatUint(uint64(l.pid()), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
+	if o.InFlight == 0 {
+		o.Fate = protocol.FateNone
+	}
+	return o
 }
 
 // outcome is what became of a link's backend, if it was killed.

@@ -92,7 +92,7 @@ func (a *account) stragglers(ctx context.Context) error {
 		return err
 	}
 	defer give(a.killing)
-	ends, err := a.drain(ctx, 0)
+	ends, err := a.drain(ctx)
 	a.note(ends)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +149,7 @@ func (a *account) empty(ctx context.Context) error {
 	}
 	if err := a.lock(ctx, r.hosts); err != nil {
 		// Whoever is in goes all the same. Who comes after that goes with the next try.
-		ends, killErr := a.drain(ctx, 0)
+		ends, killErr := a.drain(ctx)
 		a.note(ends)
 		return errors.Join(fmt.Errorf("lock: %w", err), killErr)
 	}
@@ -191,7 +192,7 @@ func (a *account) lock(ctx context.Context, hosts []string) error {
 		if err == nil || ctx.Err() != nil || !late && !is(err, 1205) { // lock wait timeout
 			return err
 		}
-		ends, killErr := a.drain(ctx, 0)
+		ends, killErr := a.drain(ctx)
 		a.note(ends)
 		if killErr != nil {
 			return errors.Join(err, killErr)
@@ -204,7 +205,7 @@ func (a *account) lock(ctx context.Context, hosts []string) error {
 
 // drainAll kills the account's backends, and those that were logging in while the account was locked.
 func (a *account) drainAll(ctx context.Context) ([]end, error) {
-	ends, err := a.drain(ctx, 0)
+	ends, err := a.drain(ctx)
 	if err != nil {
 		return ends, err
 	}
@@ -213,12 +214,12 @@ func (a *account) drainAll(ctx context.Context) ([]end, error) {
 	if err != nil || !waited {
 		return ends, err
 	}
-	late, err := a.drain(ctx, 0)
+	late, err := a.drain(ctx)
 	return append(ends, late...), err
 }
 
-// drain kills the account's backends (only this one, if it is not 0) until none is left.
-func (a *account) drain(ctx context.Context, only uint32) ([]end, error) {
+// drain kills the account's backends (only these, if any are named) until none is left.
+func (a *account) drain(ctx context.Context, only ...uint32) ([]end, error) {
 	seen := map[uint32]*end{}
 	var order []uint32
 	var before commits
@@ -262,14 +263,16 @@ func (a *account) endsOf(ctx context.Context, seen map[uint32]*end, order []uint
 			a.engine.cfg.Log.Error("ask whether anything was committed", "account", a.spec.Name, "error", err)
 		}
 	}
+	joined := map[session]bool{}
+	for _, l := range a.joined() {
+		joined[l] = true
+	}
 	var ends []end
 	for _, pid := range order {
 		e := *seen[pid]
 		e.quiet = quiet
-		for _, l := range a.joined() {
-			if l == e.link { // what was forwarded to it in the meantime
-				e.inFlight = max(e.inFlight, l.inFlight())
-			}
+		if joined[e.link] { // what was forwarded to it in the meantime
+			e.inFlight = max(e.inFlight, e.link.inFlight())
 		}
 		ends = append(ends, e)
 	}
@@ -302,7 +305,7 @@ func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
 
 // terminate looks at the account's backends and tells them to go, once, and gives those that were there.
 // first: it asks for the count of commits, and sees to it that the look is of now.
-func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends []end, n commits, err error) {
+func (a *account) terminate(ctx context.Context, only []uint32, first bool) (ends []end, n commits, err error) {
 	links := map[uint32]session{}
 	for _, l := range a.joined() {
 		links[l.pid()] = l
@@ -310,7 +313,10 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		ends = nil
 		text := query(c.server.mariadb, "backends")
-		mark := ""
+		mark, one := "", uint32(0)
+		if len(only) == 1 {
+			one = only[0]
+		}
 		if first {
 			if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
 				return err
@@ -328,6 +334,9 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state); err != nil {
 				return err
 			}
+			if len(only) > 1 && !slices.Contains(only, e.pid) {
+				return nil
+			}
 			e.idle, e.reads, e.rolled = command == "Sleep", onlyReads(info), state == "ROLLING BACK"
 			e.event = command == "Connect"
 			if e.link = links[e.pid]; e.link != nil {
@@ -335,11 +344,11 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 			}
 			ends = append(ends, e)
 			return nil
-		}, a.spec.Name, a.role(), only, only)
+		}, a.spec.Name, a.role(), one, one)
 		if err != nil || len(ends) == 0 {
 			return err
 		}
-		if err := a.shoot(ctx, c, only, ends); err != nil || mark == "" {
+		if err := a.shoot(ctx, c, len(only) == 0, ends); err != nil || mark == "" {
 			return err
 		}
 		var fresh bool
@@ -354,8 +363,8 @@ func (a *account) terminate(ctx context.Context, only uint32, first bool) (ends 
 
 // shoot sends the KILLs. MariaDB has one for all of a user's, which also finds who has just come, and does not
 // find what runs events of the user's role.
-func (a *account) shoot(ctx context.Context, c *conn, only uint32, ends []end) error {
-	all := c.server.mariadb && only == 0
+func (a *account) shoot(ctx context.Context, c *conn, all bool, ends []end) error {
+	all = all && c.server.mariadb
 	if all {
 		if _, err := c.ExecContext(ctx, "KILL HARD CONNECTION USER "+identifier(a.spec.Name)); err != nil {
 			return err
