@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loops carry the sessions whose both ends are plain sockets: each is one thread that waits for all of
-// its sessions in an epoll set of its own, outside of Go's scheduler, and never for one of them. The zero
+// Loops carry the sessions whose both ends are plain sockets: each is one goroutine that
+// waits for all of its sessions in an epoll set of its own, and never for one of them: no message wakes
+// another goroutine or Go's poller. The zero
 // value is ready. Loops begin with the first session and end with the last.
 type Loops struct {
 	buffers buffers // shared by all sessions, on a loop or not
@@ -23,9 +24,12 @@ type Loops struct {
 }
 
 const (
-	// tick is how often it is looked after a loop that is at work. A thread that is in one and the same call
-	// of an observer at three looks in a row no longer holds up the other sessions.
+	// tick is how often it is looked after a loop that is at work. A driver that is in one and the same
+	// call of an observer at three looks in a row holds up the other sessions no longer.
 	tick = 50 * time.Millisecond
+	// yieldEvery is how many waits there are for one turn of Go's scheduler. It takes the processor from
+	// whoever gives it none for 10 ms, and then its monitor stays awake, looking out for more.
+	yieldEvery = 64
 	// superseded is the turn of a driver that has lost its loop.
 	superseded = ^uint64(0)
 	// wake is what the epoll set gives for the descriptor that ends the loop.
@@ -114,7 +118,7 @@ func newLoop(all *Loops) (*loop, error) {
 	return l, nil
 }
 
-// drive gives the loop a thread; mu is held, or nobody else knows the loop yet.
+// drive gives the loop a driver; mu is held, or nobody else knows the loop yet.
 func (l *loop) drive() {
 	l.driver = &driver{loop: l, buf: l.all.buffers.take()}
 	l.seen, l.repeats = 0, 0
@@ -181,7 +185,7 @@ func (l *loop) watch() {
 	l.watcher.Reset(tick)
 }
 
-// driver is a thread that drives a loop, until the loop ends or an observer holds it up for so long that
+// driver is a goroutine that drives a loop, until the loop ends or an observer holds it up for so long that
 // another takes its place.
 type driver struct {
 	loop *loop
@@ -193,13 +197,16 @@ type driver struct {
 	gone bool          // another has taken its place; it ends with the session that it has in hand
 }
 
+// run drives until the loop has ended or is lost. The goroutine is not locked to its thread: nothing asks
+// for the thread itself, and a locked one costs two hand-overs whenever Go's scheduler wants its turn.
 func (d *driver) run() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer d.loop.all.buffers.give(d.buf)
 	var events [128]syscall.EpollEvent
 	var seats [len(events)]*seat
-	for !d.gone {
+	for rounds := 1; !d.gone; rounds++ {
+		if rounds%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		n, err := syscall.EpollWait(d.loop.epoll, events[:], -1)
 		if err != nil {
 			continue // a signal; nothing else can be wrong with a set that is ours alone

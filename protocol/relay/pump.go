@@ -108,6 +108,7 @@ func (p *pump) observeOut() (End, bool) {
 		n, out, err := p.obs.Outbound(p.out.bytes())
 		if len(out) > 0 {
 			if err := p.toServer(out); err != nil {
+				p.part()
 				return End{Server, err}, false
 			}
 		}
@@ -124,6 +125,17 @@ func (p *pump) observeOut() (End, bool) {
 		case !p.awaitAnswer():
 			return End{Err: errStopped}, false
 		}
+	}
+}
+
+// part gives a server that has hung up the time to be heard to its end.
+func (p *pump) part() {
+	enough := time.NewTimer(partingTime)
+	defer enough.Stop()
+	select {
+	case <-p.inDone:
+	case <-p.halted:
+	case <-enough.C:
 	}
 }
 

@@ -12,8 +12,8 @@
 //   - a buffer belongs to a direction only while it holds bytes: an idle session has none. No memory is
 //     allocated per chunk.
 //
-// How it waits is hidden. Where both connections are plain sockets of Linux, one thread waits for many
-// sessions (loop_linux.go); everything else (TLS, other systems, an observer that waits for a disk) has
+// How it waits is hidden. Where both connections are plain sockets of Linux, one goroutine waits for
+// many sessions (loop_linux.go); everything else (TLS, other systems, an observer that waits for a disk) has
 // two goroutines a session (pump.go). docs/adr/0009 says why.
 package relay
 
@@ -52,6 +52,9 @@ type Observer interface {
 	// where that holds nobody else up.
 	Waits() bool
 }
+
+// partingTime is how long a server that can't be written to any more is listened to: it may have said why.
+const partingTime = time.Second
 
 // Side says who ended a session.
 type Side string

@@ -24,7 +24,7 @@ type lines struct {
 	out, in  []string
 	busy     atomic.Int32 // this many calls of Outbound say ErrBusy
 	bye      atomic.Bool
-	hangOut  chan struct{} // when set, Outbound waits for it on "hang"
+	hangOut  chan struct{} // when set, "hang" waits for it
 	hanging  chan struct{} // told when it does
 	broken   error         // Outbound's answer to "break"
 	stubborn bool          // deals with nothing
@@ -62,9 +62,14 @@ func (l *lines) Inbound(b []byte) (int, []byte, error) {
 	if n == 0 && len(b) == BufferSize {
 		n = len(b)
 	}
+	text := string(b[:n])
+	if l.hangOut != nil && strings.Contains(text, "hang") {
+		close(l.hanging)
+		<-l.hangOut
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.in = append(l.in, string(b[:n]))
+	l.in = append(l.in, text)
 	return n, b[:n], nil
 }
 
@@ -115,8 +120,8 @@ func pair(t testing.TB, m mode) (near, far net.Conn) {
 			t.Fatal(err)
 		}
 		for _, end := range []net.Conn{near, far} { // so that little is on its way where nobody reads
-			end.(*net.TCPConn).SetReadBuffer(16 << 10)
-			end.(*net.TCPConn).SetWriteBuffer(16 << 10)
+			end.(*net.TCPConn).SetReadBuffer(128 << 10)
+			end.(*net.TCPConn).SetWriteBuffer(128 << 10)
 		}
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })

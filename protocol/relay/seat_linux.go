@@ -32,6 +32,7 @@ type seat struct {
 	whole   bool          // the client has seen whole messages only
 	broken  bool          // a write to the client failed: its stream can't be gone on with
 	mute    bool          // the last words were said
+	parting *time.Timer   // set when the server can't be written to any more: it is only listened to until then
 }
 
 // leg is one of a session's sockets, and the direction of what is read from it. seat.mu guards it, but for
@@ -101,6 +102,9 @@ func (s *seat) stop() {
 		return
 	}
 	s.stopped = true
+	if s.parting != nil {
+		s.parting.Stop()
+	}
 	s.arm()
 	if !s.legs[serverLeg].busy {
 		close(s.inDone)
@@ -157,7 +161,7 @@ func (s *seat) wants(side int) (events uint32) {
 // readable says whether more may be read from a side.
 func (s *seat) readable(side int) bool {
 	l := &s.legs[side]
-	return !l.done && !l.wait && len(s.legs[1-side].parked) == 0
+	return !l.done && !l.wait && len(s.legs[1-side].parked) == 0 && (side == serverLeg || s.parting == nil)
 }
 
 // lose notes that the driver that has a side in hand has lost the loop.
@@ -265,7 +269,7 @@ func (d *driver) observe(s *seat, side int, buf *[BufferSize]byte, n int) (rest 
 func (s *seat) sent(l *leg, err, werr error) (again bool) {
 	switch {
 	case werr != nil:
-		s.finish(Server, werr)
+		s.part(werr)
 	case err == nil && l.held.full():
 		s.finish(Watcher, errNoProgress)
 	case err == nil:
@@ -295,6 +299,18 @@ func (s *seat) answered(l *leg, err, werr error) {
 	case l.held.full():
 		s.finish(Watcher, errNoProgress)
 	}
+}
+
+// part gives a server that can't be written to any more the time to be heard to its end; mu is held.
+func (s *seat) part(why error) {
+	if s.stopped || s.parting != nil {
+		return
+	}
+	s.parting = time.AfterFunc(partingTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.finish(Server, why)
+	})
 }
 
 // keep holds what was not dealt with of buf[:n].
@@ -353,7 +369,8 @@ func (s *seat) flush(side int) {
 	case err == syscall.EAGAIN:
 		return
 	case err != nil && side == serverLeg:
-		s.finish(Server, err)
+		s.part(err)
+		n = len(l.parked)
 	case err != nil:
 		s.broken = true
 		if !s.obs.Goodbye() {
