@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, context.Cause(ctx)
 	}
 	o.Log("everybody has gone; counting")
+	for _, c := range []*api.Client{w.asker, w.approver, w.reader} {
+		c.HTTP.CloseIdleConnections() // they would count as Curfew's
+	}
 	r = &Report{}
 	w.ends(r)
 	w.growth(r, samples)
@@ -119,22 +123,25 @@ func (w *world) ends(r *Report) {
 	slices.Sort(words)
 	r.check(true, "what happened", strings.Join(words, ", "), "")
 	r.check(len(w.problems) == 0, "what went wrong on the way", fmt.Sprintf("%d%s", len(w.problems), firstOf(w.problems)), "0")
-	for _, c := range []struct {
-		class, what string
-		p99         time.Duration
-	}{{"few", "late, grants with up to 2 sessions", w.o.Single}, {"crowd", "late, grants with more", w.o.Crowd}} {
-		all := w.late[c.class]
-		if len(all) == 0 {
-			continue
-		}
-		slices.SortFunc(all, func(a, b late) int { return int(a.ms*1000) - int(b.ms*1000) })
-		p99, last := all[(len(all)-1)*99/100], all[len(all)-1]
-		saw := fmt.Sprintf("p50 %.1f, p99 %.1f, most %.1f ms (%s), of %d", all[len(all)/2].ms, p99.ms, last.ms, last.grant, len(all))
-		ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-		// An end that a crash fell into is late by as long as Curfew was away.
-		ok := w.o.Crashes > 0 || p99.ms <= ms(c.p99) && last.ms <= max(ms(w.o.Crowd), ms(c.p99))
-		r.check(ok, c.what, saw, fmt.Sprintf("p99 ≤ %v, all ≤ %v", c.p99, w.o.Crowd))
+	for _, target := range []string{harness.Orders, harness.Shop} {
+		w.lateness(r, classOf(target, false), w.o.Single)
+		w.lateness(r, classOf(target, true), w.o.Crowd)
 	}
+}
+
+// lateness judges the receipts of one class of grants. The caller holds mu.
+func (w *world) lateness(r *Report, class string, must time.Duration) {
+	all := w.late[class]
+	if len(all) == 0 {
+		return
+	}
+	slices.SortFunc(all, func(a, b late) int { return cmp.Compare(a.ms, b.ms) })
+	p99, last := all[(len(all)-1)*99/100], all[len(all)-1]
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	// An end that a crash fell into is late by as long as Curfew was away.
+	ok := w.o.Crashes > 0 || p99.ms <= ms(must) && last.ms <= ms(max(w.o.Crowd, must))
+	r.check(ok, "late: "+class, fmt.Sprintf("p50 %.1f, p99 %.1f, most %.1f ms (%s), of %d", all[len(all)/2].ms, p99.ms, last.ms, last.grant, len(all)),
+		fmt.Sprintf("p99 ≤ %v, all ≤ %v", must, max(w.o.Crowd, must)))
 }
 
 func firstOf(list []string) string {
