@@ -17,8 +17,13 @@ type record struct {
 	header  struct{ Session, TLS, Login string }
 	list    []*statement // by number, from 1
 	blocked []string     // the sentences of what was refused
+	refused map[int]bool // and the numbers of those statements
 	copies  []transfer
 	cancels int
+	end     struct {
+		Code, Fate string
+		InFlight   int `json:"in_flight"`
+	}
 }
 
 // statement is one of a recording, put together from its parts.
@@ -105,6 +110,7 @@ type event struct {
 	Direction string
 	SHA256    string
 	Reason    string
+	End       json.RawMessage
 	Attached  struct{ Backend string }
 	Header    struct{ Session, TLS, Login string }
 }
@@ -112,7 +118,7 @@ type event struct {
 // recording reads what FORMAT.md describes, as another program would.
 func recording(t testing.TB, lines []string) *record {
 	t.Helper()
-	rec := &record{}
+	rec := &record{refused: map[int]bool{}}
 	for _, line := range lines {
 		var e event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
@@ -137,10 +143,15 @@ func recording(t testing.TB, lines []string) *record {
 			}
 		case "blocked":
 			rec.blocked = append(rec.blocked, e.Reason)
+			rec.refused[e.Of] = true
 		case "copy":
 			rec.copies = append(rec.copies, transfer{e.Direction, e.Tag, e.SHA256, e.Bytes, e.Of, e.Rows})
 		case "cancel":
 			rec.cancels++
+		case "end":
+			if err := json.Unmarshal(e.End, &rec.end); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for id, st := range rec.list {
