@@ -187,13 +187,18 @@ func TestPasswordMessageLimit(t *testing.T) {
 	}
 }
 
-// TestClearTextBehindSSLRequest: bytes slipped in behind an SSLRequest are never taken for the client's.
+// TestClearTextBehindSSLRequest: bytes slipped in behind an SSLRequest are never taken for the client's, even
+// if the client itself goes on as if nothing were.
 func TestClearTextBehindSSLRequest(t *testing.T) {
-	cert, _ := certificate(t)
+	cert, pool := certificate(t)
 	s := newStranger(t, NewFront(FrontConfig{TLS: serverTLS(cert)}), doorman{})
 	s.write(append(sslRequest(), startupMessage(version3, "user", "g1")...)...)
 	if b := s.byte(); b != 'S' {
 		t.Fatalf("answered %q", b)
+	}
+	if err := s.secure(&tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}); err == nil {
+		typ, body, err := s.reader.next(limitBeforeLogin)
+		t.Errorf("TLS begins, and behind it comes %q %q %v", typ, body, err)
 	}
 	if err := <-s.result; err == nil || !strings.Contains(err.Error(), "TLS handshake") {
 		t.Errorf("Accept returned %v", err)

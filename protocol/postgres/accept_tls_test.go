@@ -151,7 +151,7 @@ func TestClearTextBehindClientHello(t *testing.T) {
 	s := newStranger(t, NewFront(FrontConfig{TLS: serverTLS(cert)}), doorman{})
 	s.conn = &slippery{Conn: s.conn, more: startupMessage(version3, "user", "g1")}
 	if err := s.secure(&tls.Config{RootCAs: pool, ServerName: "127.0.0.1", NextProtos: []string{alpn}}); err == nil {
-		s.write(startupMessage(version3, "user", "g1")...)
+		_, _ = s.conn.Write(startupMessage(version3, "user", "g1")) // the server may have hung up
 		if _, _, err := s.reader.next(limitBeforeLogin); err == nil {
 			t.Error("it is answered")
 		}
@@ -238,6 +238,23 @@ func TestLoginIsBound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoSessionIsResumed: in one that is, the client is shown no certificate, and a login could not be bound.
+func TestNoSessionIsResumed(t *testing.T) {
+	w := newSecureWire(t, "", FrontConfig{})
+	config := w.client.Clone()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	for range 2 {
+		c, err := pgx.ConnectConfig(t.Context(), w.over(config, "&channel_binding=require"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.PgConn().Conn().(*tls.Conn).ConnectionState().DidResume {
+			t.Error("resumed")
+		}
+		w.bye(c)
 	}
 }
 

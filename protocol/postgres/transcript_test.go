@@ -101,6 +101,7 @@ type leg struct {
 	account  string     // shown as ACCOUNT
 	grant    string     // is part of that, and shown alike
 	slices   *rand.Rand // nil: what is said goes out in one piece
+	ended    func()     // waits for the end of a session
 	talks    map[string]*talk
 	out      []string
 }
@@ -129,6 +130,9 @@ func (g *leg) run() string {
 	defer func() {
 		for _, k := range g.talks {
 			k.raw.Close()
+		}
+		for range g.talks {
+			g.ended()
 		}
 	}()
 	for i := 0; i < len(g.s.body); i++ {
@@ -424,8 +428,9 @@ func (s *transcript) test(t *testing.T, w *secureWire, major int) {
 	least, _ := strconv.Atoi(s.value["direct"]) // none: any
 	run := func(direct bool, random *rand.Rand) string {
 		g := &leg{t: t, s: s, account: w.account.spec.Name, grant: w.user, slices: random, tls: w.client}
-		g.address, g.user, g.password = w.addr(), w.user, grantPassword
+		g.address, g.user, g.password, g.ended = w.addr(), w.user, grantPassword, func() { w.result() }
 		if direct {
+			g.ended = func() {}
 			g.address, g.user, g.password = fmt.Sprintf("127.0.0.1:%d", tlsServer(t).Port), w.account.spec.Name, w.account.secret
 		}
 		return g.run()
