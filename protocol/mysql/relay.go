@@ -197,6 +197,9 @@ func (l *link) outcome(end relay.End) error {
 	case relay.Context:
 		return end.Err
 	case relay.Client:
+		if l.obs.Dying() {
+			return &protocol.EndError{Code: recorder.EndServer, Err: errors.New("the database ended the session")}
+		}
 		return &protocol.EndError{Code: recorder.EndVanished, Err: fmt.Errorf("the client's connection broke: %w", end.Err)}
 	case relay.Server:
 		if l.obs.Goodbye() {

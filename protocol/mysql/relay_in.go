@@ -217,6 +217,7 @@ func (o *observer) unasked(body []byte, size int) error {
 	if body[0] != packetErr || !ok {
 		return fromServer(fmt.Errorf("a packet of %d bytes from the server that answers nothing", size))
 	}
+	o.dying = true
 	o.in.pass, o.in.more = headerSize+size-min(headerSize+size, o.whole), size == maxFrame
 	o.in.events = append(o.in.events, recorder.Event{
 		Type: recorder.TypeNotice, From: "server", Severity: []byte("ERROR"), Code: e.state, Errno: e.code, Message: e.message,

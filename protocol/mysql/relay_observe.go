@@ -57,6 +57,7 @@ type observer struct {
 	prepares statements
 	ids      uint64 // number of the last statement
 	bye      bool   // the client said goodbye
+	dying    bool   // the server said that it hangs up
 	file     file
 	gids     map[string]struct{} // XA transactions that its statements prepared
 	option   bool                // whether several statements may stand in a text was set anew
@@ -215,6 +216,13 @@ func (o *observer) Goodbye() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.bye
+}
+
+// Dying says whether the server has said that it hangs up: a client that does so first only does as it was told.
+func (o *observer) Dying() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dying
 }
 
 // Waits says whether a statement waits for a disk before it is forwarded.

@@ -281,6 +281,10 @@ func (o *observer) failure(head *entry, body []byte, pos, whole int) error {
 	case e.code == errnoProgress && o.caps&capProgress != 0:
 		return nil
 	}
+	switch e.code {
+	case 1053, errnoEndedMariaDB.code, errnoEndedMySQL.code: // ER_SERVER_SHUTDOWN, and somebody's KILL
+		o.dying = true
+	}
 	if head.def != nil && head.command == comStmtPrepare {
 		head.def.answered, head.def.failed = true, true
 	}
