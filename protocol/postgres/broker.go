@@ -12,7 +12,7 @@ import (
 const (
 	dialTimeout  = 10 * time.Second
 	queryTimeout = 5 * time.Second // one short query on the closing line; a dead network shows by it
-	lineBeat     = 15 * time.Second
+	lineBeat     = 5 * time.Second
 	lineRetry    = 2 * time.Second
 	pingTimeout  = 2 * time.Second
 	poolConns    = 4
