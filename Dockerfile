@@ -14,7 +14,9 @@ COPY --from=build /out/curfew /curfew
 COPY --from=build --chown=65532:65532 /out/data /var/lib/curfew
 USER 65532:65532
 VOLUME /var/lib/curfew
-EXPOSE 7433 6432 7306
+EXPOSE 7433 7434 6432 7306
+# Ready or not, as ops: in the configuration says it; CURFEW_OPS says where, if not on 127.0.0.1:7434.
+HEALTHCHECK --interval=10s --timeout=12s --start-period=30s CMD ["/curfew", "status"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/curfew"]
 CMD ["serve", "--config", "/etc/curfew/curfew.yaml"]

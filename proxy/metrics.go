@@ -86,7 +86,10 @@ func (m *metrics) targets(names map[string]protocol.Engine) {
 		m.bytes.WithLabelValues(t, "client")
 		m.bytes.WithLabelValues(t, "server")
 		m.foreign.WithLabelValues(t)
-		m.late.WithLabelValues(t)
+		m.swept.WithLabelValues(t) // never, as far as this process knows
+		for _, h := range []*prometheus.HistogramVec{m.late, m.cut, m.clean} {
+			h.WithLabelValues(t)
+		}
 		for _, part := range []string{"cut", "clean"} {
 			m.retries.WithLabelValues(t, part)
 		}

@@ -59,6 +59,9 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	h := &house{cfg: cfg, log: o.log, seams: o.seams, engines: map[string]protocol.Engine{}, notify: o.notify,
 		metrics: prometheus.NewRegistry(), base: context.WithoutCancel(ctx)}
 	h.meters = newMeters(h.metrics)
+	for _, anchor := range cfg.Anchors {
+		h.meters.anchored.WithLabelValues(anchor.File) // not written yet
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.close())

@@ -2,7 +2,7 @@
 # Runs once in the postgres container: an example table, the group roles, and Curfew's broker.
 # `curfew check --print-setup` prints the same for any policy.
 set -euo pipefail
-broker=$(cat /shared/broker.password)
+broker=$(cat "${SHARED:-/shared}/broker.password")
 psql -v ON_ERROR_STOP=1 -U postgres -d orders -v broker="$broker" <<'SQL'
 CREATE TABLE orders (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
