@@ -3,14 +3,19 @@
 //
 // # The wire
 //
-// A [Front] serves one listener. It speaks with strangers until they have proved who they are: TLS,
-// GSSENCRequest (never), CancelRequest, StartupMessage 3.0 (newer minor versions are negotiated down),
-// SCRAM-SHA-256 against a stored verifier. Attach logs in at the target as the grant's account and joins
-// the two; from then on package relay forwards what it reads, chunk by chunk, and an observer sees it.
+// A [Front] serves one listener. It speaks with strangers until they have proved who they are: TLS, asked
+// for or at once, GSSENCRequest (never), CancelRequest, StartupMessage 3.0 and 3.2 (what is newer is
+// negotiated down), SCRAM-SHA-256 against a stored verifier, over TLS also -PLUS, or the password itself where
+// a listener wants it and TLS hides it. Attach logs in at the target as the grant's account, by the best that
+// the server has and the target's URL allows, and joins the two; from then on package relay forwards what it
+// reads, chunk by chunk, and an observer sees it.
 // What may be relied on:
 //
 //   - A stranger has 10 seconds and can make Curfew hold 64 KiB at most. Nothing that a stranger sees
 //     depends on whether a user exists.
+//   - Whoever ends a client's TLS with another certificate can't use its login here: a login that is bound
+//     to that certificate fails, and one whose client was told that there is no binding is refused.
+//   - Neither the grant password nor an account's secret goes in clear but inside TLS.
 //   - Every byte of a statement is on record before it is forwarded. Messages are forwarded as they came:
 //     the server sees the client's own bytes. The two exceptions are a refused PREPARE TRANSACTION, whose
 //     message reaches the server as zeros of the same length (on which it fails at that very place, without
@@ -34,7 +39,8 @@
 // parameters of a long Bind go on in parts: Params from parameter Index on, the first of which continues
 // that parameter's value if its last piece said More.
 //
-// Protocol: https://www.postgresql.org/docs/current/protocol.html. SCRAM: RFC 5802, RFC 7677.
+// Protocol: https://www.postgresql.org/docs/current/protocol.html. SCRAM: RFC 5802, RFC 7677;
+// what it is bound to: RFC 5929. ALPN: RFC 7301.
 //
 // # Accounts
 //
