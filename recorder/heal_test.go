@@ -83,7 +83,7 @@ func TestHeal(t *testing.T) {
 	}{
 		"unknown to the ledger": {func(*testing.T, string, string, []byte) {}, false, wantCount(6)},
 		"with an end": {func(t *testing.T, dir, file string, text []byte) {
-			end := `{"seq":6,"us":9,"type":"end","salt":"000102030405060708090a0b0c0d0e0f","end":{"reason":"client closed","code":"client"}}`
+			end := `{"seq":6,"us":99999999,"type":"end","salt":"000102030405060708090a0b0c0d0e0f","end":{"reason":"client closed","code":"client"}}`
 			os.WriteFile(file, append(text, end+"\n"...), 0o600)
 		}, true, func(t *testing.T, l *Library, h []Healed) {
 			wantCount(7)(t, l, h)

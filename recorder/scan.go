@@ -19,8 +19,9 @@ type summary struct {
 	latest     int64  // Micros of the last statement
 	prepares   []string
 	erased     int
-	good       int64 // bytes of whole, right lines
-	micros     int64 // of the last event
+	good       int64  // bytes of whole, right lines
+	micros     int64  // of the latest event
+	backwards  uint64 // the first event that is earlier than one before it, 0 if there is none
 
 	acked   uint64          // if not 0: leaves up to the last that was kept for a statement
 	refused []uint64        // statements of which something stands behind those
@@ -64,7 +65,10 @@ func (s *summary) event(e *Event) {
 	if len(e.Prepares) > 0 {
 		s.prepares = append(s.prepares, string(e.Prepares))
 	}
-	s.micros = e.Micros
+	if e.Micros < s.micros && s.backwards == 0 {
+		s.backwards = e.Seq
+	}
+	s.micros = max(s.micros, e.Micros)
 	if s.acked > 0 && e.Seq >= s.acked {
 		s.refuse(e)
 	}

@@ -59,6 +59,9 @@ func VerifyFile(r io.Reader, s Sealed, prefixes ...TreeState) (Report, error) {
 		Sealed: sum.sealed(s.File, length, sha), Header: sum.header, HeaderHash: hex.EncodeToString(sum.leaf0[:]),
 		Statements: sum.statements, Latest: sum.latest, Prepares: sum.prepares, Erased: sum.erased,
 	}
+	if sum.backwards > 0 {
+		wrong = append(wrong, fmt.Errorf("recording %s: event %d is earlier than one before it", s.File, sum.backwards))
+	}
 	differ("length", fmt.Sprint(s.Length), fmt.Sprint(length))
 	differ("sha256", s.SHA256, sha)
 	differ("count", fmt.Sprint(s.Count), fmt.Sprint(rep.Count))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -176,3 +177,19 @@ func flip(b []byte, i int) []byte {
 }
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// No event is earlier than the one before it, however well the rest fits.
+func TestVerifyTimeGoesOn(t *testing.T) {
+	lines := `{"seq":0,"us":0,"type":"header","salt":"00","header":{"format":1,"session":"s1"}}
+{"seq":1,"us":7,"type":"notice","salt":"00"}
+{"seq":2,"us":%d,"type":"end","salt":"00","end":{"reason":"","code":"client"}}
+`
+	for us, want := range map[int]bool{6: true, 7: false, 8: false} {
+		file := zstdBytes(t, fmt.Sprintf(lines, us))
+		rep, _ := VerifyFile(bytes.NewReader(file), Sealed{})
+		_, err := VerifyFile(bytes.NewReader(file), rep.Sealed)
+		if (err != nil) != want || want && !strings.Contains(err.Error(), "event 2 is earlier") {
+			t.Errorf("7, then %d: %v", us, err)
+		}
+	}
+}

@@ -43,10 +43,10 @@ func TestEvidenceVerifies(t *testing.T) {
 	must(s.Intend(ctx, ledger.AccountIntended{Grant: "g1", Target: "orders", Account: account, End: g.End}))
 	w, err := lib.Create(recorder.Header{
 		Session: "s1", Grant: "g1", Request: "r1", Installation: s.Installation(), Began: s.Now(), Target: "orders", Level: "writer",
-		Account: account, Identity: recorder.Person{Issuer: who.Issuer, Subject: who.Subject, Email: who.Email},
+		Account: account, Policy: g.Policy, Identity: recorder.Person{Issuer: who.Issuer, Subject: who.Subject, Email: who.Email},
 	})
 	must(err)
-	must(s.Opened(ctx, ledger.SessionOpened{Session: "s1", Grant: "g1", Target: "orders", Account: account, Header: w.HeaderHash()}))
+	must(s.Opened(ctx, ledger.SessionOpened{Session: "s1", Grant: "g1", Target: "orders", Account: account, Node: "n1", Header: w.HeaderHash()}))
 	must(w.Record(recorder.Event{Type: recorder.TypeStatement, ID: 1, Kind: recorder.KindSimple, Text: []byte("select 1")}))
 	must(s.Moved(ctx, ledger.SessionsMoved{Node: "n1", Sessions: []recorder.TreeState{w.State()}}))
 	sealed, err := w.Seal(recorder.End{Code: recorder.EndReleased, Reason: "done"})
@@ -80,7 +80,7 @@ func approve(t *testing.T, s *store.Store, who auth.Identity) (g policy.Grant) {
 	person := ledger.Person{Issuer: who.Issuer, Subject: who.Subject, Email: who.Email}
 	lead := ledger.Person{Issuer: who.Issuer, Subject: "2", Email: "bob@example.test"}
 	err := s.Update(t.Context(), func(tx *store.Tx) error {
-		g = policy.Grant{ID: "g1", Request: "r1", Identity: who, Target: "orders", Level: "writer", Start: tx.Now(), End: tx.Now().Add(time.Hour)}
+		g = policy.Grant{ID: "g1", Request: "r1", Identity: who, Target: "orders", Level: "writer", Policy: hash, Start: tx.Now(), End: tx.Now().Add(time.Hour)}
 		return errors.Join(
 			tx.Append(ledger.TypePolicyLoaded, ledger.PolicyLoaded{Hash: hash, Text: text}),
 			tx.Append(ledger.TypeRequestCreated, ledger.RequestCreated{Request: "r1", Person: person, Target: "orders", Level: "writer",

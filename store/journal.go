@@ -160,9 +160,25 @@ func (s *Store) Sealed(ctx context.Context, e ledger.SessionSealed) error {
 	})
 }
 
-// Moved writes how far the open recordings have come.
+// Moved writes how far the open recordings have come. One that was sealed since that was looked at has
+// nothing more to say, and one that never came on the ledger has nothing to say there.
 func (s *Store) Moved(ctx context.Context, m ledger.SessionsMoved) error {
-	return s.append(ctx, ledger.TypeSessionsMoved, m)
+	return s.Update(ctx, func(tx *Tx) error {
+		open := make([]recorder.TreeState, 0, len(m.Sessions))
+		for _, state := range m.Sessions {
+			session, err := tx.Session(state.Session)
+			if err != nil && !isNotFound(err) {
+				return err
+			}
+			if err == nil && session.Sealed == nil {
+				open = append(open, state)
+			}
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		return tx.Append(ledger.TypeSessionsMoved, ledger.SessionsMoved{Node: m.Node, Sessions: open})
+	})
 }
 
 // Cut writes the first part of a grant's receipt: nobody can use the account any more.

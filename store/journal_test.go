@@ -40,6 +40,11 @@ func TestJournal(t *testing.T) {
 	must(s.Moved(ctx, ledger.SessionsMoved{Node: "n1", Sessions: []recorder.TreeState{{Session: "s1", Count: 2}}}))
 	must(s.Sealed(ctx, sealed))
 	must(s.Sealed(ctx, sealed))
+	// A look that was taken before the seal, and comes behind it; and one at a session that never was.
+	must(s.Moved(ctx, ledger.SessionsMoved{Node: "n1", Sessions: []recorder.TreeState{{Session: "s1", Count: 3}, {Session: "s7", Count: 2}}}))
+	if n := count(t, s, ledger.TypeSessionsMoved); n != 1 {
+		t.Fatalf("%d entries say how far it came", n)
+	}
 	if n := count(t, s, ledger.TypeSessionSealed); n != 1 {
 		t.Fatalf("sealed %d times", n)
 	}

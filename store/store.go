@@ -60,6 +60,7 @@ type Store struct {
 	write, read  *sql.DB
 	lock         *os.File
 	seam         Seam
+	place        place
 	signer       *ledger.Signer
 	installation string
 	clock        clock
@@ -119,7 +120,7 @@ func (s *Store) open(ctx context.Context, o Options) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if s.write, err = sql.Open("sqlite", dsn(path, "_txlock", "immediate")); err != nil {
+	if s.write, err = openSQL(path); err != nil {
 		return err
 	}
 	s.write.SetMaxOpenConns(1)
@@ -129,9 +130,16 @@ func (s *Store) open(ctx context.Context, o Options) (err error) {
 	if s.read, err = sql.Open("sqlite", dsn(path, "_pragma", "query_only(1)")); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(4)
-	s.read.SetMaxIdleConns(4)
-	return s.begin(ctx, o)
+	s.read.SetMaxOpenConns(5) // one of them is place's
+	s.read.SetMaxIdleConns(5)
+	if err := s.begin(ctx, o); err != nil {
+		return err
+	}
+	return s.settleDown(ctx, path)
+}
+
+func openSQL(path string) (*sql.DB, error) {
+	return sql.Open("sqlite", dsn(path, "_txlock", "immediate"))
 }
 
 func dsn(path string, more ...string) string {
@@ -196,7 +204,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) release() error {
-	var errs []error
+	errs := []error{s.place.close()}
 	for _, db := range []*sql.DB{s.read, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())

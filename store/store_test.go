@@ -226,7 +226,7 @@ func TestTamperedStoreThatAddsUp(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	grant(t, s, "g1")
-	if err := s.Moved(t.Context(), ledger.SessionsMoved{Node: "honest"}); err != nil {
+	if err := s.Degraded(t.Context(), ledger.RecorderDegraded{Node: "honest"}); err != nil {
 		t.Fatal(err)
 	}
 	var tree ledger.Tree
@@ -393,7 +393,7 @@ func TestCrash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Moved(t.Context(), ledger.SessionsMoved{}); err != nil {
+		if err := s.Degraded(t.Context(), ledger.RecorderDegraded{}); err != nil {
 			t.Errorf("append after the crash: %v", err)
 		}
 	}

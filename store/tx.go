@@ -41,6 +41,9 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	case <-ctx.Done():
 		return fmt.Errorf("store: %w", context.Cause(ctx))
 	}
+	if err := s.place.check(); err != nil {
+		return err
+	}
 	sqlTx, err := s.beginTx(ctx, OpBegin, s.write, nil)
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func (s *story) openRecording(name, id string, r io.Reader) {
 		header   *recorder.Header
 		first    string
 		latest   int64
+		micros   int64
 		lines    = recorder.NewReader(r)
 		expected = len(roots)
 	)
@@ -67,6 +68,10 @@ func (s *story) openRecording(name, id string, r io.Reader) {
 		if e.Erased != "" {
 			s.report.bad(name, "event %d is erased: nothing is erased before its recording is sealed", e.Seq)
 		}
+		if e.Micros < micros && e.Erased == "" {
+			s.report.bad(name, "event %d is earlier than the one before it", e.Seq)
+		}
+		micros = max(micros, e.Micros)
 		switch e.Type {
 		case recorder.TypeHeader:
 			header, first = e.Header, hex.EncodeToString(leaf[:])
@@ -127,6 +132,9 @@ func (s *story) told(name string, session *sessionStory, h *recorder.Header, has
 		{"access level", h.Level, g.Level},
 		{"account", h.Account, session.Account},
 		{"person", h.Identity.Issuer + "#" + h.Identity.Subject, key(g.Person)},
+		{"node", h.Node, session.Node},
+		{"client", h.Client, session.Client},
+		{"policy", h.Policy, s.policyOf(g)},
 	} {
 		if f.got != f.want {
 			s.report.bad(name, "its header names the %s %s, the ledger %s", f.what, f.got, f.want)
@@ -137,9 +145,17 @@ func (s *story) told(name string, session *sessionStory, h *recorder.Header, has
 	}
 	late := session.at.Sub(h.Began)
 	interrupted := session.sealed != nil && session.sealed.Interrupted
-	if !interrupted && (late > slack+s.skew || late < -slack) {
+	if !interrupted && (late > opening+s.skew || late < -slack) {
 		s.report.bad(name, "it began at %s, the ledger says %s", stamp(h.Began), stamp(session.at))
 	}
+}
+
+// policyOf is the hash of the policy that a grant's request was judged by.
+func (s *story) policyOf(g *grantStory) string {
+	if r := s.requests[g.Request]; r != nil {
+		return r.Policy
+	}
+	return ""
 }
 
 // flatten takes joined errors apart, so that each is a finding of its own.

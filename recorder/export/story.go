@@ -15,6 +15,10 @@ import (
 // time is still being written down.
 const slack = 5 * time.Second
 
+// opening is how long a session may take from its recording's first line to its entry in the ledger: a slow
+// disk is no forgery. One that took longer was refused.
+const opening = 30 * time.Second
+
 // story is what a ledger tells, and the rules that it must obey. Signatures prove that Curfew wrote
 // it; the story shows whether what Curfew wrote is what Curfew promises.
 type story struct {

@@ -365,9 +365,18 @@ func TestForgedStory(t *testing.T) {
 		"session after the end": {"outside the time of its grant", on(func(g *ledger.GrantEnded) { g.At = w.start.Add(-time.Minute) })},
 		"session never opened":  {"sealed and was never opened", drop(ledger.TypeSessionOpened)},
 		"session under another": {"its header names the grant g1, the ledger g2", on(func(o *ledger.SessionOpened) { o.Grant = "g2" })},
-		"other header":          {"its header is not the one", on(func(o *ledger.SessionOpened) { o.Header = strings.Repeat("0", 64) })},
-		"other account":         {"is called curfew_abc123_root", on(func(a *ledger.AccountIntended) { a.Account = "curfew_abc123_root" })},
-		"account made late":     {"made after its end", late(ledger.TypeAccountIntended)},
+		"on another node":       {"its header names the node n1, the ledger n2", on(func(o *ledger.SessionOpened) { o.Node = "n2" })},
+		"from elsewhere":        {"its header names the client 127.0.0.1:5000, the ledger 192.0.2.1:1", on(func(o *ledger.SessionOpened) { o.Client = "192.0.2.1:1" })},
+		"under another policy":  {"its header names the policy", on(func(r *ledger.RequestCreated) { r.Policy = "sha256:00" })},
+		"begun long before": {"it began at", func(f *fact) bool {
+			if f.typ != ledger.TypeGenesis && f.typ != ledger.TypePolicyLoaded {
+				f.at = f.at.Add(40 * time.Second)
+			}
+			return true
+		}},
+		"other header":      {"its header is not the one", on(func(o *ledger.SessionOpened) { o.Header = strings.Repeat("0", 64) })},
+		"other account":     {"is called curfew_abc123_root", on(func(a *ledger.AccountIntended) { a.Account = "curfew_abc123_root" })},
+		"account made late": {"made after its end", late(ledger.TypeAccountIntended)},
 		"recording cut before seal": {"prefix 9", on(func(m *ledger.SessionsMoved) {
 			for i := range m.Sessions {
 				m.Sessions[i].Count += 5
