@@ -180,9 +180,9 @@ func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // No event is earlier than the one before it, however well the rest fits.
 func TestVerifyTimeGoesOn(t *testing.T) {
-	lines := `{"seq":0,"us":0,"type":"header","salt":"00","header":{"format":1,"session":"s1"}}
-{"seq":1,"us":7,"type":"notice","salt":"00"}
-{"seq":2,"us":%d,"type":"end","salt":"00","end":{"reason":"","code":"client"}}
+	lines := `{"seq":0,"us":0,"type":"header","salt":"000102030405060708090a0b0c0d0e0f","header":{"format":1,"session":"s1"}}
+{"seq":1,"us":7,"type":"notice","salt":"000102030405060708090a0b0c0d0e0f"}
+{"seq":2,"us":%d,"type":"end","salt":"000102030405060708090a0b0c0d0e0f","end":{"reason":"","code":"client"}}
 `
 	for us, want := range map[int]bool{6: true, 7: false, 8: false} {
 		file := zstdBytes(t, fmt.Sprintf(lines, us))
