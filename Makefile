@@ -2,6 +2,7 @@
 # demo    the whole story, with a real PostgreSQL and psql, then a real MariaDB and mariadb, in about a minute
 # test    everything: format, vet, unit tests, the race detector where there is a C compiler, the stories in e2e
 # lint    format and vet
+# matrix  the engines' tests and the stories on PostgreSQL 14 to 18, MariaDB 10.11 and 11.8 and MySQL 9: ONLY=postgres-17, SUITES=protocol
 # fuzz    every fuzz target for FUZZTIME
 # bench   what Curfew costs beside HAProxy and pgbouncer: QUICK=1, ONLY=rows, ROUNDS, SECONDS (docs/PERFORMANCE.md)
 # soak    a thousand idle and a hundred busy sessions for DURATION (10m), with accidents, and what must hold after it
@@ -14,7 +15,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # what takes many megabytes is tested without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
-.PHONY: build demo test lint fuzz bench soak units deps
+.PHONY: build demo test lint matrix fuzz bench soak units deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/curfew ./cmd/curfew
@@ -26,6 +27,10 @@ test: deps lint
 	$(if $(RACE),$(RACE) go test -race -timeout 10m ./...,go test -timeout 10m ./...)
 	CGO_ENABLED=0 go test -run 'Allocat|FrameBoundary' ./recorder ./protocol/postgres ./protocol/mysql
 	cd e2e && CGO_ENABLED=0 go test -parallel 8 -timeout 10m ./...
+
+# One server at a time; servers are fetched once, and kept in the user's cache.
+matrix: deps
+	cd e2e && CGO_ENABLED=0 go run ./cmd/matrix $(if $(ONLY),-only '$(ONLY)') $(if $(SUITES),-suites '$(SUITES)')
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean:" $$unformatted; exit 1; }

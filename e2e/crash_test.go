@@ -60,13 +60,18 @@ var crashBinary = sync.OnceValues(func() (string, error) {
 	return bin, harness.Build(context.Background(), bin, "crash")
 })
 
-func newLifetime(t *testing.T, on *stage, at string) *lifetime {
+func newLifetime(t *testing.T, on *stage, at string, policy ...func(string) string) *lifetime {
 	t.Helper()
 	bin := must(crashBinary())(t)
 	dir := t.TempDir()
 	st := &lifetime{town: &town{dir: dir, bin: bin, stage: on}, word: word(t)}
 	st.curfew = must(harness.NewCurfew(bin, filepath.Join(dir, "data"), on.url))(t)
 	st.curfew.Env = []string{"CURFEW_CRASH_AT=" + at}
+	for _, change := range policy {
+		if err := os.WriteFile(filepath.Join(dir, "data", "policy.yaml"), []byte(change(st.curfew.Policy())), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := st.curfew.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

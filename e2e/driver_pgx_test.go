@@ -23,11 +23,7 @@ func TestPgx(t *testing.T) {
 		check: func(t *testing.T, recs []*record) {
 			canceled(t, recs, 1)
 			copied(t, recs, 0, 1, 1)
-			for i, st := range find(recs, "bind", "SELECT $1::int4 + 0") {
-				if len(st.params) != 1 || string(st.params[0].data) != fmt.Sprint(i) {
-					t.Errorf("run %d of a pipeline is on record with %+v", i, st.params)
-				}
-			}
+			inOrder(t, recs)
 			if n := len(find(recs, "simple", "listen to_the_driver")); n != 1 {
 				t.Errorf("LISTEN is on record %d times", n)
 			}

@@ -109,6 +109,44 @@ func recordedOnPostgres(t *testing.T, recs []*record) {
 	}
 }
 
+// inOrder: each run of a pipeline of thirty is on record with its own parameter and its own answer. A run of
+// a statement that was not known to be prepared when it was run names the statement.
+func inOrder(t *testing.T, recs []*record) {
+	t.Helper()
+	var runs, answers []*statement
+	for _, rec := range recs {
+		for _, st := range rec.list {
+			switch of := rec.at(st.Of); {
+			case st.Kind == "bind" && (st.name == "add" || strings.Contains(rec.sql(st), "SELECT $1::int4 + 0")):
+				runs = append(runs, st)
+			case st.Kind == "execute" && of != nil && slices.Contains(runs, of):
+				answers = append(answers, st)
+			}
+		}
+	}
+	for i, st := range runs {
+		if len(st.params) != 1 || string(st.params[0].data) != strconv.Itoa(i) {
+			t.Errorf("run %d of a pipeline is on record with %s", i, show(st.params))
+		}
+	}
+	for i, st := range answers {
+		if len(st.results) != 1 || st.results[0].Rows != 1 {
+			t.Errorf("run %d of a pipeline is on record with %+v", i, st.results)
+		}
+	}
+	if len(runs) != 30 || len(answers) != 30 {
+		t.Errorf("of a pipeline of thirty %d runs and %d answers are on record", len(runs), len(answers))
+	}
+}
+
+func show(params []*value) string {
+	var all []string
+	for _, p := range params {
+		all = append(all, fmt.Sprintf("%s %q", p.typ, p.data))
+	}
+	return strings.Join(all, ", ")
+}
+
 // canceled checks that so many cancel requests are on record.
 func canceled(t *testing.T, recs []*record, want int) {
 	t.Helper()

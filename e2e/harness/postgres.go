@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,8 +31,9 @@ type Postgres struct {
 	cmd *exec.Cmd
 }
 
-// StartPostgres makes and starts a server with the orders and other databases, group roles and broker.
-func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
+// StartPostgres makes and starts a server with the orders and other databases, group roles and broker, and
+// with these settings ("max_connections=500").
+func StartPostgres(ctx context.Context, dir string, settings ...string) (*Postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if err := p.configure(data); err != nil {
+	if err := p.configure(data, settings); err != nil {
 		return nil, err
 	}
 	if err := p.start(bin, data); err != nil {
@@ -139,7 +141,7 @@ func (p *Postgres) command(ctx context.Context, name string, args ...string) *ex
 	return cmd
 }
 
-func (p *Postgres) configure(data string) error {
+func (p *Postgres) configure(data string, settings []string) error {
 	host, port, err := net.SplitHostPort(p.Addr)
 	if err != nil {
 		return err
@@ -157,7 +159,8 @@ fsync = off
 max_prepared_transactions = 10
 track_activities = on
 ssl = on
-`, host, port)
+%s
+`, host, port, strings.Join(settings, "\n"))
 	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 	add := func(path string, text []byte, mode os.FileMode) error {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, mode)

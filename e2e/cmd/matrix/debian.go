@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// packages are a server and its clients from another suite of Debian, unpacked beside each other and run
+// through their own dynamic loader.
+type packages struct {
+	dir      string
+	suite    string
+	names    []string
+	server   string   // below the directory
+	clients  []string // below usr/bin; the scripts' names have a suffix
+	suffix   string
+	settings []string // of the server, DIR is the directory
+	env      []string // of the clients
+	share    string   // of a MariaDB's SQL
+}
+
+var (
+	mariadb118 = &packages{
+		dir: "mariadb-11.8", suite: "trixie", names: []string{"mariadb-server-core", "mariadb-server", "mariadb-client", "mariadb-client-core"},
+		server: "usr/sbin/mariadbd", clients: []string{"mariadb"}, suffix: "118", share: "usr/share/mariadb",
+		settings: []string{"--basedir=DIR/usr", "--plugin-dir=DIR/usr/lib/mysql/plugin", "--lc-messages-dir=DIR/usr/share/mariadb", "--character-sets-dir=DIR/usr/share/mariadb/charsets"},
+		env:      []string{"MARIADB_PLUGIN_DIR=DIR/usr/lib/x86_64-linux-gnu/libmariadb3/plugin"},
+	}
+	// No stable Debian has a MySQL.
+	mysql9 = &packages{
+		dir: "mysql-9", suite: "sid", names: []string{"mysql-server-core", "mysql-client-core"},
+		server: "usr/sbin/mysqld", clients: []string{"mysql"}, suffix: "9",
+		settings: []string{"--basedir=DIR/usr", "--plugin-dir=DIR/usr/lib/mysql/plugin", "--lc-messages-dir=DIR/usr/share/mysql", "--character-sets-dir=DIR/usr/share/mysql/charsets"},
+		env:      []string{"LIBMYSQL_PLUGIN_DIR=DIR/usr/lib/mysql/plugin"},
+	}
+)
+
+// get unpacks them into the cache, unless they are there, and gives the environment for the tests.
+func (p *packages) get(ctx context.Context, cache string) (env []string, version string, err error) {
+	dir := filepath.Join(cache, p.dir)
+	done := filepath.Join(dir, ".complete")
+	if _, err := os.Stat(done); err != nil {
+		fmt.Printf("     fetching %s from Debian %s\n", strings.Join(p.names, " "), p.suite)
+		if err := p.fetch(ctx, cache, dir); err != nil {
+			return nil, "", err
+		}
+		if err := os.WriteFile(done, nil, 0o644); err != nil {
+			return nil, "", err
+		}
+	}
+	server, err := p.script(dir, p.server, "", nil, p.settings)
+	if err != nil {
+		return nil, "", err
+	}
+	var clients []string
+	for _, name := range p.clients {
+		client, err := p.script(dir, "usr/bin/"+name, p.suffix, p.env, nil)
+		if err != nil {
+			return nil, "", err
+		}
+		clients = append(clients, client)
+	}
+	if version, err = says(ctx, server, "--version"); err != nil {
+		return nil, "", err
+	}
+	env = []string{"CURFEW_MYSQL_SERVER=" + server, "CURFEW_MYSQL_CLIENTS=" + strings.Join(clients, " ")}
+	if p.share != "" {
+		env = append(env, "CURFEW_MYSQL_SHARE="+filepath.Join(dir, p.share))
+	}
+	return env, version, nil
+}
+
+// fetch asks apt for the packages and all that they stand on, as on a machine that has nothing, and unpacks them.
+func (p *packages) fetch(ctx context.Context, cache, dir string) error {
+	archive, err := archive(ctx)
+	if err != nil {
+		return err
+	}
+	apt := filepath.Join(cache, "apt-"+p.suite)
+	debs := filepath.Join(apt, "cache", "archives")
+	for _, d := range []string{filepath.Join(apt, "lists", "partial"), filepath.Join(debs, "partial"), dir} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	source := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " + archive + " " + p.suite + " main\n"
+	if err := errors.Join(os.WriteFile(filepath.Join(apt, "sources.list"), []byte(source), 0o644),
+		os.WriteFile(filepath.Join(apt, "status"), nil, 0o644)); err != nil {
+		return err
+	}
+	options := []string{"-q", "-o", "Dir::Etc::sourcelist=" + filepath.Join(apt, "sources.list"), "-o", "Dir::Etc::sourceparts=-",
+		"-o", "Dir::State::lists=" + filepath.Join(apt, "lists"), "-o", "Dir::State::status=" + filepath.Join(apt, "status"),
+		"-o", "Dir::Cache=" + filepath.Join(apt, "cache"), "-o", "APT::Install-Recommends=false", "-o", "APT::Sandbox::User=",
+		"-o", "Acquire::Languages=none", "-o", "Acquire::Retries=3", "-o", "Debug::NoLocking=true", "-o", "Acquire::Check-Date=false"}
+	if _, err := does(ctx, apt, "apt-get", append(options, "update")...); err != nil {
+		return err
+	}
+	if _, err := does(ctx, apt, "apt-get", append(append(options, "install", "--download-only", "--yes"), p.names...)...); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(debs, "*.deb"))
+	if err != nil {
+		return err
+	}
+	for _, deb := range found {
+		if _, err := does(ctx, apt, "dpkg-deb", "-x", deb, dir); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(apt)
+}
+
+// archive is where this machine has its Debian from.
+func archive(ctx context.Context) (string, error) {
+	text, err := does(ctx, "", "apt-get", "indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)", "Created-By: Packages")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Debian" && !strings.Contains(f[1], "-") {
+			return f[2], nil
+		}
+	}
+	return "", errors.New("apt knows no archive of Debian")
+}
+
+// script runs a program of theirs with their own loader and libraries.
+func (p *packages) script(dir, program, suffix string, env, settings []string) (string, error) {
+	text := "#!/bin/sh\nunset LD_PRELOAD\n"
+	for _, e := range env {
+		text += "export " + e + "\n"
+	}
+	text += `exec "DIR/usr/lib64/ld-linux-x86-64.so.2" --argv0 "DIR/` + program + `" --library-path "DIR/usr/lib/x86_64-linux-gnu" "DIR/` + program + `" "$@"`
+	for _, s := range settings {
+		text += ` "` + s + `"`
+	}
+	path := filepath.Join(dir, filepath.Base(program)+suffix)
+	return path, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)+"\n"), 0o755)
+}
