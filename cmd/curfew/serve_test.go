@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,5 +155,32 @@ func TestListenPins(t *testing.T) {
 	delete(h.engines, "shop")
 	if _, _, err := h.listen(); err == nil {
 		t.Error("a listener whose target is not there")
+	}
+}
+
+// A listener that the configuration tells to asks for the password itself, inside TLS.
+func TestCleartextReachesTheFront(t *testing.T) {
+	secured := httptest.NewTLSServer(nil)
+	defer secured.Close()
+	for _, cleartext := range []bool{false, true} {
+		h := &house{cfg: &config.Config{}, log: slog.New(slog.DiscardHandler), decoy: []byte("key")}
+		front, err := h.front(config.Listener{Engine: "postgres", Cleartext: cleartext}, secured.TLS, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go front.Accept(t.Context(), theirs, nobody{})
+		conn := tls.Client(ours, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
+		if _, err := conn.Write([]byte("\x00\x00\x00\x12\x00\x03\x00\x00user\x00gno\x00\x00")); err != nil {
+			t.Fatal(err)
+		}
+		var answer [9]byte
+		if _, err := io.ReadFull(conn, answer[:]); err != nil {
+			t.Fatal(err)
+		}
+		if got := answer[8] == 3; got != cleartext {
+			t.Errorf("cleartext: %v is answered by %q", cleartext, answer)
+		}
 	}
 }
