@@ -89,7 +89,7 @@ the client you know, be cut off at the database when the time is up, and prove i
 	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newRelease)
 	a.add(root, groupDecide, newRequests, newApprove, newDeny, newCancel, newRevoke)
 	a.add(root, groupProve, newSessions, newReplay, newExport, newVerify, newKey, newCheckpoint)
-	a.add(root, groupServe, newServe, newDev, newStatus, newVersion)
+	a.add(root, groupServe, newServe, newDev, newStatus, newBackup, newVersion)
 	if a.inspect != nil {
 		a.add(root, groupServe, newCheck)
 	}
