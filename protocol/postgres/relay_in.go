@@ -99,6 +99,12 @@ func (o *observer) scanIn(buf []byte) (pos int, err error) {
 			pos += total
 			continue
 		}
+		if typ == msgCopyData && o.in.copying == msgCopyOutResponse && o.in.meter.chunks > 0 {
+			if n := o.in.meter.run(rest, o.whole); n > 0 {
+				pos += n
+				continue
+			}
+		}
 		if len(o.in.events) >= batch {
 			if err := o.recordIn(); err != nil {
 				return pos, err

@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"sync"
 	"time"
 
@@ -88,41 +86,6 @@ type incoming struct {
 	index   int    // the next one
 	value   int    // bytes left of the value that is being read
 	split   shape  // how such a value is shown
-}
-
-// meter measures copy data.
-type meter struct {
-	hash   hash.Hash
-	bytes  uint64
-	chunks uint64
-}
-
-// digest is what a meter says.
-type digest struct {
-	bytes, chunks uint64
-	sum           [sha256.Size]byte
-}
-
-func (m *meter) reset() {
-	if m.chunks > 0 || m.bytes > 0 {
-		m.hash.Reset()
-		m.bytes, m.chunks = 0, 0
-	}
-}
-
-func (m *meter) add(b []byte) {
-	if m.hash == nil {
-		m.hash = sha256.New()
-	}
-	m.hash.Write(b)
-	m.bytes += uint64(len(b))
-}
-
-func (m *meter) digest() *digest {
-	m.add(nil)
-	d := &digest{bytes: m.bytes, chunks: m.chunks}
-	m.hash.Sum(d.sum[:0])
-	return d
 }
 
 var _ relay.Observer = (*observer)(nil)
