@@ -155,8 +155,10 @@ func (s *Server) Run(settings ...string) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	started, done := make(chan error), make(chan error, 1)
 	go func() {
-		// The kernel's parent-death signal goes by the thread that started the server: it must stay.
+		// The kernel's parent-death signal goes by the thread that started the server: it must stay, and go on
+		// afterwards, for it may have started others before.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
