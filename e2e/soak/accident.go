@@ -113,8 +113,11 @@ func (w *world) killSession(ctx context.Context, r *rand.Rand) (string, error) {
 		return "find a session's port", err
 	}
 	found, err := w.open(ctx, s.grant.ID, port)
-	if err != nil || found == nil {
+	if err != nil {
 		return "find a session", err
+	}
+	if found == nil { // it has just gone
+		return "", nil
 	}
 	s.doomed.Store(true)
 	if _, err := w.bob.Run(ctx, "sessions", "kill", found.ID, "--reason", "the soak says so"); err != nil && !s.grant.due() {
