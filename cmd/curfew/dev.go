@@ -75,6 +75,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(logFile, nil),
 		slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 
+	defer a.hurry(ctx, log)()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	issuer, err := provider.New(provider.Options{Issuer: "http://" + d.Issuer, Key: key, Log: log})
