@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,5 +261,62 @@ func TestTheClockSteps(t *testing.T) {
 	}
 	if n := count(t, s, ledger.TypeClockSetBack); n != 2 { // once in each life
 		t.Errorf("%d entries say that the clock was set back", n)
+	}
+}
+
+// A store that hangs keeps nobody waiting who has no time left, and what it does in the end is settled before
+// anything else is written.
+func TestAHungStore(t *testing.T) {
+	for _, op := range []Op{OpBegin, OpCommit} {
+		for _, stored := range []bool{false, true} {
+			dir := t.TempDir()
+			o := options(dir)
+			var armed atomic.Bool
+			freed := make(chan struct{})
+			o.Seam = func(at Op, do func() error) (err error) {
+				if at != op || !armed.CompareAndSwap(true, false) {
+					return do()
+				}
+				if stored {
+					err = do()
+				}
+				<-freed
+				if !stored {
+					err = do()
+				}
+				return err
+			}
+			s, err := Open(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			armed.Store(true)
+			for _, what := range []string{"hung", "behind it"} {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				if err := s.Degraded(ctx, ledger.RecorderDegraded{Error: what}); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v", what, err)
+				}
+				cancel()
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("whoever had 50 ms waited %s", took)
+				}
+			}
+			close(freed)
+			if err := note(s, "after"); err != nil {
+				t.Fatal(err)
+			}
+			want := 1
+			if op == OpCommit && stored {
+				want = 2
+			}
+			if got := noted(t, s); len(got) != want || got[want-1] != "after" {
+				t.Errorf("%s, stored %v: on the ledger: %q", op, stored, got)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			open(t, dir) // it adds up
+		}
 	}
 }

@@ -37,14 +37,28 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	}
 	select {
 	case <-s.turn:
-		defer func() { s.turn <- struct{}{} }()
 	case <-ctx.Done():
 		return fmt.Errorf("store: %w", context.Cause(ctx))
 	}
+	late := false // somebody else gives the turn back
+	defer func() {
+		if !late {
+			s.turn <- struct{}{}
+		}
+	}()
 	if err := s.place.check(); err != nil {
 		return err
 	}
-	sqlTx, err := s.beginTx(ctx, OpBegin, s.write, nil)
+	var sqlTx *sql.Tx
+	late, err = within(ctx, func() (err error) {
+		sqlTx, err = s.beginTx(ctx, OpBegin, s.write, nil)
+		return err
+	}, func(err error) {
+		if err == nil {
+			sqlTx.Rollback() // nobody waits for it
+		}
+		s.turn <- struct{}{}
+	})
 	if err != nil {
 		return err
 	}
@@ -61,7 +75,19 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	if err := s.do(OpCommit, sqlTx.Commit); err != nil {
+	late, err = within(ctx, func() error { return s.do(OpCommit, sqlTx.Commit) }, func(err error) {
+		s.committed(tx, err)
+		s.turn <- struct{}{}
+	})
+	if late {
+		return err
+	}
+	return s.committed(tx, err)
+}
+
+// committed takes note of what became of a commit; the caller has the turn.
+func (s *Store) committed(tx *Tx, err error) error {
+	if err != nil {
 		s.pending = &tx.tree
 		return fmt.Errorf("store: commit: %w", err)
 	}
@@ -71,6 +97,27 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 		tx.after()
 	}
 	return nil
+}
+
+// within does f, and waits for it until ctx ends and no longer: a disk that hangs holds up whoever has no time
+// left. Then after is called with what comes of f, once it comes.
+func within(ctx context.Context, f func() error, after func(error)) (late bool, err error) {
+	done, left := make(chan error), make(chan struct{})
+	go func() {
+		err := f()
+		select {
+		case done <- err:
+		case <-left:
+			after(err)
+		}
+	}()
+	select {
+	case err := <-done:
+		return false, err
+	case <-ctx.Done():
+		close(left)
+		return true, fmt.Errorf("store: it takes too long: %w", context.Cause(ctx))
+	}
 }
 
 func (s *Store) beginTx(ctx context.Context, op Op, db *sql.DB, o *sql.TxOptions) (tx *sql.Tx, err error) {

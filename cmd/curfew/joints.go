@@ -111,9 +111,10 @@ var (
 	_ proxy.Accounts = journal{}
 )
 
-// OfGrant implements proxy.Sessions.
+// OfGrant implements proxy.Sessions. It asks as one who writes does, so that it misses no entry that is still
+// under way.
 func (j journal) OfGrant(ctx context.Context, grant string) (ids []string, err error) {
-	err = j.View(ctx, func(tx *store.Tx) error {
+	err = j.Update(ctx, func(tx *store.Tx) error {
 		sessions, err := tx.Sessions(store.SessionFilter{Grant: grant})
 		for _, s := range sessions {
 			ids = append(ids, s.ID)
