@@ -29,7 +29,7 @@ func (st *stage) copyOut(ctx context.Context, c contender, table string, times i
 	for range times {
 		args = append(args, "-c", "COPY "+table+" TO STDOUT")
 	}
-	cmd := c.libpq(ctx, false, "psql", args...)
+	cmd := c.libpq(ctx, false, program("psql"), args...)
 	var said strings.Builder
 	cmd.Stderr = &said // and nobody reads its output: it goes to /dev/null, without a pipe
 	spent, err := c.spent()

@@ -50,14 +50,16 @@ func onceFor(do func(context.Context, *stage) error) func(context.Context, *stag
 
 // pgbench is the stock program on the way to a contender.
 func (c contender) pgbench(ctx context.Context, tls bool, args ...string) *exec.Cmd {
-	path, err := exec.LookPath("pgbench")
-	if err != nil {
-		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench") // the pattern is a good one
-		if path = "pgbench"; len(found) > 0 {
-			path = slices.Max(found)
-		}
+	return c.libpq(ctx, tls, program("pgbench"), args...)
+}
+
+// program prefers PostgreSQL's own to the wrapper in the path, which Debian writes in Perl.
+func program(name string) string {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name) // the pattern is a good one
+	if len(found) == 0 {
+		return name
 	}
-	return c.libpq(ctx, tls, path, args...)
+	return slices.Max(found)
 }
 
 // libpq is a program that reads its environment.
