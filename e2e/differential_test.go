@@ -111,8 +111,9 @@ func serverLog(text []byte) map[string][]logged {
 		rest, backend := line[len(m[0]):], string(m[1])
 		list := ran[backend]
 		if string(m[3]) == "DETAIL" {
-			if p, ok := bytes.CutPrefix(rest, []byte("parameters: ")); ok && len(list) > 0 {
-				list[len(list)-1].params = string(p)
+			const words = "parameters: " // since 17 with a capital
+			if bytes.EqualFold(rest[:min(len(words), len(rest))], []byte(words)) && len(list) > 0 {
+				list[len(list)-1].params = string(rest[len(words):])
 			}
 			continue
 		}
