@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/curfewdb/curfew/protocol"
 )
@@ -11,7 +12,12 @@ import (
 // selects is how many questions the server has been asked so far.
 func selects(t *testing.T) int {
 	t.Helper()
-	n, err := strconv.Atoi(super(t, "", "SELECT variable_value FROM "+statusTable()+" WHERE variable_name = 'Com_select'"))
+	return counted(t, "Com_select")
+}
+
+func counted(t *testing.T, name string) int {
+	t.Helper()
+	n, err := strconv.Atoi(super(t, "", "SELECT variable_value FROM "+statusTable()+" WHERE variable_name = ?", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,6 +31,43 @@ func statusTable() string {
 	return "performance_schema.global_status"
 }
 
+// TestBusyCrowd: a cut of many sessions that all run something takes no time for each.
+func TestBusyCrowd(t *testing.T) {
+	const many = 25
+	spec := newSpec(0)
+	spec.Level.Sessions = many
+	a := provision(t, newEngine(t, nil), spec)
+	for range many {
+		c := direct(t, a, "orders")
+		join(t, a, c)
+		go func() { _, _ = c.ExecContext(t.Context(), "DO SLEEP(600)") }()
+	}
+	eventually(t, "all run", func() bool {
+		return super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'DO SLEEP(600)' AND user = ?", spec.Name) == strconv.Itoa(many)
+	})
+	before := kills(t)
+	began := time.Now()
+	finish(t, a)
+	// Each is told once or a few times by its id; KILL USER counts as one, and is slow.
+	if n := kills(t) - before; n < many {
+		t.Errorf("%d sessions were ended by %d KILLs", many, n)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// kills is how many KILLs the server has been sent so far.
+func kills(t *testing.T) int {
+	t.Helper()
+	return counted(t, "Com_kill")
+}
+
+// calm is a session that knows of no transaction of its own.
+type calm struct{ *fakeSession }
+
+func (calm) transaction() bool { return false }
+
 // TestCrowd: many sessions of one grant end together, by their own links or with the account, without each
 // of them asking the server for itself; and each has its outcome. Who is not meant stays.
 func TestCrowd(t *testing.T) {
@@ -34,18 +77,21 @@ func TestCrowd(t *testing.T) {
 	spec.Level.Sessions = many + 5
 	for _, cut := range []bool{false, true} {
 		a := provision(t, e, spec)
-		var crowd []*fakeSession
+		var crowd []calm
+		enter := func(backend uint32, statement uint64) {
+			f := calm{&fakeSession{statement: statement}}
+			f.backend.Store(backend)
+			if _, err := a.add(f); err != nil {
+				t.Fatal(err)
+			}
+			crowd = append(crowd, f)
+		}
 		for range many {
-			crowd = append(crowd, join(t, a, direct(t, a, "orders")))
+			enter(direct(t, a, "orders").id, 0)
 		}
 		stays := direct(t, a, "orders")
 		join(t, a, stays)
-		gone := &fakeSession{statement: 7}
-		if _, err := a.add(gone); err != nil {
-			t.Fatal(err)
-		}
-		gone.backend.Store(1 << 30) // of a backend that has ended by itself
-		crowd = append(crowd, gone)
+		enter(1<<30, 7) // its backend has ended by itself
 		before := selects(t)
 		var all sync.WaitGroup
 		outcomes := make([]protocol.Outcome, len(crowd))
@@ -75,7 +121,7 @@ func TestCrowd(t *testing.T) {
 		}
 		for i, f := range crowd {
 			want := protocol.FateNone
-			if f == gone {
+			if f.statement > 0 {
 				want = protocol.FateUnknown
 			}
 			if o := outcomes[i]; o.Backend != strconv.Itoa(int(f.pid())) || o.Fate != want || o.InFlight != f.statement || o.Foreign {

@@ -260,6 +260,7 @@ func generalLog(text []byte) map[string][]logged {
 type stated struct {
 	recorder.Event
 	blocked bool
+	at      int            // how far the server's log has come in a text of several statements
 	sent    map[int]string // parameters that were sent ahead
 }
 
@@ -318,7 +319,15 @@ func (s *stated) is(l logged, list []*stated) bool {
 	}
 	switch l.kind {
 	case "Query":
-		return s.Kind == recorder.KindSimple && same(s.Text)
+		if s.Kind != recorder.KindSimple || s.at == 0 && same(s.Text) {
+			return s.Kind == recorder.KindSimple
+		}
+		at := bytes.Index(s.Text[s.at:], []byte(text))
+		if testServer.IsMariaDB() || at < 0 { // MySQL logs each statement of a text for itself
+			return false
+		}
+		s.at += at + len(text)
+		return true
 	case "Prepare":
 		return s.Kind == recorder.KindPrepare && same(s.Text)
 	case "Init DB", "Field List":
@@ -397,7 +406,9 @@ func holdAgainst(t *testing.T, backend string, list []*stated, log []logged) (ma
 			}
 			return matched
 		}
-		next++
+		if list[next].at == 0 {
+			next++
+		}
 		matched++
 	}
 	return matched
