@@ -18,7 +18,7 @@ type packages struct {
 	server   string   // below the directory
 	clients  []string // below usr/bin; the scripts' names have a suffix
 	suffix   string
-	settings []string // of the server, DIR is the directory
+	settings []string // of the server; @ is the directory
 	env      []string // of the clients
 	share    string   // of a MariaDB's SQL
 }
@@ -27,15 +27,15 @@ var (
 	mariadb118 = &packages{
 		dir: "mariadb-11.8", suite: "trixie", names: []string{"mariadb-server-core", "mariadb-server", "mariadb-client", "mariadb-client-core"},
 		server: "usr/sbin/mariadbd", clients: []string{"mariadb"}, suffix: "118", share: "usr/share/mariadb",
-		settings: []string{"--basedir=DIR/usr", "--plugin-dir=DIR/usr/lib/mysql/plugin", "--lc-messages-dir=DIR/usr/share/mariadb", "--character-sets-dir=DIR/usr/share/mariadb/charsets"},
-		env:      []string{"MARIADB_PLUGIN_DIR=DIR/usr/lib/x86_64-linux-gnu/libmariadb3/plugin"},
+		settings: []string{"--basedir=@/usr", "--plugin-dir=@/usr/lib/mysql/plugin", "--lc-messages-dir=@/usr/share/mariadb", "--character-sets-dir=@/usr/share/mariadb/charsets"},
+		env:      []string{"MARIADB_PLUGIN_DIR=@/usr/lib/x86_64-linux-gnu/libmariadb3/plugin"},
 	}
 	// No stable Debian has a MySQL.
 	mysql9 = &packages{
 		dir: "mysql-9", suite: "sid", names: []string{"mysql-server-core", "mysql-client-core"},
 		server: "usr/sbin/mysqld", clients: []string{"mysql"}, suffix: "9",
-		settings: []string{"--basedir=DIR/usr", "--plugin-dir=DIR/usr/lib/mysql/plugin", "--lc-messages-dir=DIR/usr/share/mysql", "--character-sets-dir=DIR/usr/share/mysql/charsets"},
-		env:      []string{"LIBMYSQL_PLUGIN_DIR=DIR/usr/lib/mysql/plugin"},
+		settings: []string{"--basedir=@/usr", "--plugin-dir=@/usr/lib/mysql/plugin", "--lc-messages-dir=@/usr/share/mysql", "--character-sets-dir=@/usr/share/mysql/charsets"},
+		env:      []string{"LIBMYSQL_PLUGIN_DIR=@/usr/lib/mysql/plugin"},
 	}
 )
 
@@ -134,10 +134,10 @@ func (p *packages) script(dir, program, suffix string, env, settings []string) (
 	for _, e := range env {
 		text += "export " + e + "\n"
 	}
-	text += `exec "DIR/usr/lib64/ld-linux-x86-64.so.2" --argv0 "DIR/` + program + `" --library-path "DIR/usr/lib/x86_64-linux-gnu" "DIR/` + program + `" "$@"`
+	text += `exec "@/usr/lib64/ld-linux-x86-64.so.2" --argv0 "@/` + program + `" --library-path "@/usr/lib/x86_64-linux-gnu" "@/` + program + `" "$@"`
 	for _, s := range settings {
 		text += ` "` + s + `"`
 	}
 	path := filepath.Join(dir, filepath.Base(program)+suffix)
-	return path, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)+"\n"), 0o755)
+	return path, os.WriteFile(path, []byte(strings.ReplaceAll(text, "@/", dir+"/")+"\n"), 0o755)
 }
