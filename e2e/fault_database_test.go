@@ -207,8 +207,6 @@ func TestEveryConnectionIsTaken(t *testing.T) {
 		st := s.onOwn(t)
 		word := word(t)
 		g, creds, c := st.connected(t, "writer", 10*time.Minute)
-		done := goExec(t.Context(), c, st.slowly(word))
-		st.underway(t, word)
 		for range 5 {
 			st.enter(t, creds)
 		}
@@ -235,9 +233,11 @@ func TestEveryConnectionIsTaken(t *testing.T) {
 		if _, err := st.login(t.Context(), creds); err == nil || !strings.Contains(strings.ToLower(err.Error()), "too many") && !strings.Contains(err.Error(), "remaining connection slots") {
 			t.Errorf("who wants in is told %v", err)
 		}
+		done := goExec(t.Context(), c, st.slowly(word))
+		st.underway(t, word)
 		st.revoke(t, g)
 		st.told(t, ends(t, done), "revoked")
-		st.waitFor(t, 5*time.Second, func(ctx context.Context) error {
+		st.waitFor(t, 10*time.Second, func(ctx context.Context) error {
 			now, err := st.sam.Grant(ctx, g.ID)
 			if err == nil && (now.Receipt == nil || len(now.Receipt.Cut) == 0) {
 				err = fmt.Errorf("not cut: %+v", now.Receipt)

@@ -191,10 +191,9 @@ func TestADatabaseInABlackHole(t *testing.T) {
 		word := word(t)
 		g, _, c := w.joined(t, "writer")
 		exec1(t, c, "INSERT INTO orders (item) VALUES ('"+word+"-done')")
+		late, lateCreds := w.asked(t, "reader")
 		done := goExec(t.Context(), c, w.slowly(word+"-long"))
 		w.underway(t, word+"-long")
-		late := must(w.alice.Granted(t.Context(), w.target, "reader", 10*time.Minute, w.bob))(t)
-		lateCreds := must(w.alice.Credentials(t.Context(), late.ID))(t)
 		w.back.hole(t)
 
 		began := time.Now()
