@@ -4,6 +4,7 @@ package relay
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -65,6 +66,29 @@ func (r *rig) loop() *loop {
 			return (*c).(*seat).loop
 		}
 		runtime.Gosched()
+	}
+}
+
+// TestNoBufferIsKept: whatever a session on a loop needed a buffer for, it has none once that is over.
+func TestNoBufferIsKept(t *testing.T) {
+	r := newRig(t, onLoop, &lines{}, "be", "fo") // read before
+	r.write(r.client, "gun\n")
+	r.read(r.server, "begun\n")
+	r.write(r.server, "re\n")
+	r.read(r.client, "fore\n")
+	text := lot(4 << 20)
+	for _, way := range [][2]net.Conn{{r.client, r.server}, {r.server, r.client}} { // what is not taken at once
+		go io.WriteString(way[0], text)
+		stuck(t, r.obs)
+		r.read(way[1], text)
+	}
+	s := (*r.relay.carrier.Load()).(*seat)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.legs {
+		if l := &s.legs[i]; l.held.buf != nil || l.buf != nil || l.parked != nil {
+			t.Errorf("leg %d has kept a buffer", i)
+		}
 	}
 }
 

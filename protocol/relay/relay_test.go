@@ -441,25 +441,34 @@ func (c *tardy) Err() error {
 // and not the reason.
 func TestOverBeforeItIsHeard(t *testing.T) {
 	each(t, func(t *testing.T, m mode) {
-		nearC, farC := pair(t, m)
-		nearS, farS := pair(t, m)
-		base, hear := context.WithCancel(t.Context())
-		ctx := &tardy{Context: base}
-		r := &rig{t: t, obs: &lines{}, client: farC, server: farS, end: make(chan End, 1)}
-		r.relay = New(nearC, nearS, nil, nil, &Loops{}, r.obs)
-		go func() { r.end <- r.relay.Run(ctx) }()
-		r.write(r.server, "before\n")
-		r.read(r.client, "before\n")
-		ctx.over.Store(true)
-		r.write(r.server, "terminating\n")
-		r.write(r.client, "too late\n")
-		hear()
-		r.ended(Context, nil)
-		go r.relay.Tell([]byte("why\n"), time.Second)
-		r.read(r.client, "why\n")
-		r.server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		if n, _ := r.server.Read(make([]byte, 10)); n > 0 {
-			t.Error("something was forwarded to the server")
+		for _, says := range []Side{Client, Server} {
+			nearC, farC := pair(t, m)
+			nearS, farS := pair(t, m)
+			base, hear := context.WithCancel(t.Context())
+			ctx := &tardy{Context: base}
+			r := &rig{t: t, obs: &lines{waits: m == onGoroutines}, client: farC, server: farS, end: make(chan End, 1)}
+			r.relay = New(nearC, nearS, nil, nil, &Loops{}, r.obs)
+			go func() { r.end <- r.relay.Run(ctx) }()
+			from, to := r.server, r.client
+			if says == Client {
+				from, to = r.client, r.server
+			}
+			r.write(from, "before\n")
+			r.read(to, "before\n")
+			ctx.over.Store(true)
+			r.write(from, "too late\n")
+			for out, in := "", ""; !strings.Contains(out+in, "too late"); out, in = r.obs.seen() {
+				time.Sleep(time.Millisecond)
+			}
+			to.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if n, _ := to.Read(make([]byte, 10)); n > 0 {
+				t.Error("something was forwarded")
+			}
+			hear()
+			r.ended(Context, nil)
+			go r.relay.Tell([]byte("why\n"), time.Second)
+			r.client.SetReadDeadline(time.Now().Add(10 * time.Second))
+			r.read(r.client, "why\n")
 		}
 	})
 }
