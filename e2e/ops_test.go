@@ -83,7 +83,7 @@ func TestOperatorsSeeWhatHappens(t *testing.T) {
 			t.Errorf("curfew status: %v\n%s", err, out)
 		}
 		w.back.heal(t)
-		soon(t, 60*time.Second, func(ctx context.Context) error {
+		soon(t, 30*time.Second, func(ctx context.Context) error {
 			r, err := w.curfew.Ready(ctx)
 			if err == nil && len(r.Red()) != 0 {
 				err = fmt.Errorf("still red: %v", r.Red())

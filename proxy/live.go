@@ -33,8 +33,8 @@ type roll struct {
 // life is a session from its recording's first line until it has ended.
 type life struct {
 	header recorder.Header
-	idle   time.Duration // that its level allows; 0: for ever
-	until  time.Time     // its grant's end
+	idle   time.Duration   // that its level allows; 0: for ever
+	until  time.Time       // its grant's end
 	own    context.Context // ends when the session is to, with the reason as its cause
 	end    context.CancelCauseFunc
 	meter  *meter

@@ -143,13 +143,12 @@ func (s *Server) Tend(ctx context.Context) {
 			})
 		})
 		targets.Go(func() {
-			told := map[string]bool{}
+			told, due := map[string]bool{}, time.Time{}
 			s.every(ctx, func() time.Duration {
-				told = s.sweep(ctx, target, engine, told)
-				if s.reach.of(target).Err != nil {
-					return sweepAgain
+				if now := time.Now(); s.reach.of(target).Err != nil || !now.Before(due) {
+					told, due = s.sweep(ctx, target, engine, told), now.Add(sweepEvery)
 				}
-				return sweepEvery
+				return sweepAgain
 			})
 		})
 	}
