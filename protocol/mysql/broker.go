@@ -2,6 +2,8 @@ package mysql
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"database/sql"
@@ -10,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
+	"sync"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
@@ -46,21 +50,33 @@ func openBroker(t *target, password, lockWait string) (*sql.DB, error) {
 	if err := c.Apply(driver.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
 		return nil, err
 	}
-	if t.key != nil {
-		der, err := x509.MarshalPKIXPublicKey(t.key)
-		if err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(der)
-		c.ServerPubKey = hex.EncodeToString(sum[:]) // the driver takes it by name only
-		driver.RegisterServerPubKey(c.ServerPubKey, t.key)
+	key := t.key
+	if key == nil {
+		key = nobodysKey()
 	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(der)
+	c.ServerPubKey = hex.EncodeToString(sum[:]) // the driver takes it by name only
+	driver.RegisterServerPubKey(c.ServerPubKey, key)
 	connector, err := driver.NewConnector(c)
 	if err != nil {
 		return nil, err
 	}
 	return sql.OpenDB(stubborn{connector}), nil
 }
+
+// nobodysKey is a key without a private half. Without one by name the driver would ask a server that it does not
+// speak TLS with for its RSA key, and give the broker's password to whoever answers.
+var nobodysKey = sync.OnceValue(func() *rsa.PublicKey {
+	modulus := make([]byte, keyBits/8)
+	_, _ = rand.Read(modulus) // never fails (crypto/rand)
+	modulus[0] |= 0x80
+	modulus[len(modulus)-1] |= 1
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
+})
 
 // stubborn makes up for the driver, which cuts a zero off the end of a server's challenge: one login in 256
 // by ed25519 fails in that way and in no other, and the next one works.

@@ -98,3 +98,40 @@ func connectionOf(t *testing.T, dsn string, id uint32) *sql.Conn {
 	t.Fatalf("the id %d is taken", id)
 	return nil
 }
+
+// TestBrokerSealsForNobody: without TLS and without the server's key, the broker's password is not given to who
+// says that the server's key is theirs; and the DBA reads what to do.
+func TestBrokerSealsForNobody(t *testing.T) {
+	plain := mysqlGreeting()
+	plain.caps &^= capSSL
+	answers := make(chan []byte, 1)
+	tg := scripted(t, func(p *peer) {
+		p.send(encodeGreeting(plain, 1, newScramble(scrambleBytes)))
+		p.recv()
+		p.send([]byte{packetMore, sha2AskFull})
+		answers <- p.recv()
+		p.send(append([]byte{packetErr, 0x15, 0x04}, "#28000Access denied"...))
+	})
+	tg.user = "broker"
+	db, err := openBroker(tg, "the broker's password", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.PingContext(t.Context())
+	if !is(err, 1045) {
+		t.Errorf("%v", err)
+	}
+	if answer := <-answers; len(answer) != keyBits/8 {
+		t.Errorf("the server is sent %q", answer)
+	}
+	e := &Engine{target: tg, prober: newProber(tg)}
+	e.prober.saw(plain)
+	if fix := e.connectFix(err); !strings.Contains(fix, "server_public_key") {
+		t.Errorf("%s", fix)
+	}
+	tg.key = nobodysKey()
+	if fix := e.connectFix(err); strings.Contains(fix, "server_public_key") {
+		t.Errorf("with a key: %s", fix)
+	}
+}

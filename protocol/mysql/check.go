@@ -113,15 +113,18 @@ func (e *Engine) Check(ctx context.Context, levels []protocol.Level) ([]protocol
 	case ctx.Err() != nil:
 		return r, context.Cause(ctx)
 	case err != nil:
-		r.add(severityError, connectFix(err, e.target.user), "the target can't be used as %s: %v", e.target.user, err)
+		r.add(severityError, e.connectFix(err), "the target can't be used as %s: %v", e.target.user, err)
 	}
 	return r, nil
 }
 
 // connectFix says what to do about a login that failed.
-func connectFix(err error, user string) string {
-	text := err.Error()
+func (e *Engine) connectFix(err error) string {
+	user, text := e.target.user, err.Error()
+	known, _ := e.prober.cached()
 	switch {
+	case is(err, 1045) && known != nil && !known.mariadb && e.target.unsealed():
+		return "A password goes to a MySQL server over TLS or by the server's RSA key: leave sslmode=disable out of the target's url, or name the key's file with server_public_key=…; if that is not it, check the broker's password."
 	case is(err, 1045, 1698, 4151, 3118, 1130):
 		return fmt.Sprintf("Does user %s exist for the host that Curfew connects from, with this password, and is it unlocked? `curfew check --print-setup` prints the SQL that makes it.", user)
 	case is(err, 1049, 1044):

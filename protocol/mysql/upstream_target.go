@@ -155,7 +155,7 @@ func (t *target) secureBy(q url.Values) error {
 	if q.Has("sslcert") {
 		pair, err := tls.LoadX509KeyPair(q.Get("sslcert"), q.Get("sslkey"))
 		if err != nil {
-			return fmt.Errorf("url: sslcert: %w", err)
+			return fmt.Errorf("url: sslcert=%s, sslkey=%s: %w", q.Get("sslcert"), q.Get("sslkey"), err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
@@ -178,6 +178,12 @@ func (t *target) secureBy(q url.Values) error {
 		t.prefer = false
 	}
 	return nil
+}
+
+// unsealed says whether there is no way for a password to reach the server in full: neither TLS for certain, nor
+// its key, nor a Unix socket.
+func (t *target) unsealed() bool {
+	return t.network == "tcp" && t.key == nil && (t.tls == nil || t.prefer)
 }
 
 // verifyChain checks a server's certificate, but for its name.

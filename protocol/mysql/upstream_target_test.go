@@ -67,7 +67,7 @@ func TestParseTargetRefuses(t *testing.T) {
 		"mysql://b@h/?connect_timeout=0":              "seconds",
 		"mysql://b@h/?connect_timeout=soon":           "seconds",
 		"mysql://b@h/?sslcert=/x":                     "go together",
-		"mysql://b@h/?sslcert=/x&sslkey=/y":           "sslcert",
+		"mysql://b@h/?sslcert=/x&sslkey=/y":           "sslcert=/x, sslkey=/y: open /x",
 		"mysql://b@h/?sslrootcert=/nonexistent":       "sslrootcert",
 		"mysql://b@h/?sslrootcert=" + empty:           "no certificate",
 		"mysql://b@h/?server_public_key=/nowhere":     "server_public_key",

@@ -179,11 +179,11 @@ func TestUpstreamTLS(t *testing.T) {
 	cert, _ := selfSigned(t)
 	certFile, keyFile := pemFiles(t, cert)
 	stranger, _ := selfSigned(t)
-	strangerFile, _ := pemFiles(t, stranger)
+	strangerFile, strangerKey := pemFiles(t, stranger)
 	elsewhere, _ := selfSigned(t, "elsewhere.example")
 	elsewhereFile, elsewhereKey := pemFiles(t, elsewhere)
 	start := func(cert, key string) *mysqltest.Server {
-		s, err := mysqltest.Start("ssl-cert="+cert, "ssl-key="+key)
+		s, err := mysqltest.Start("ssl-cert="+cert, "ssl-key="+key, "ssl-ca="+cert)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,6 +191,7 @@ func TestUpstreamTLS(t *testing.T) {
 		return s
 	}
 	here, there := start(certFile, keyFile), start(elsewhereFile, elsewhereKey)
+	wantsCertificate(t, here, certFile, keyFile, strangerFile, strangerKey)
 	for _, c := range []struct {
 		name, params string
 		server       *mysqltest.Server
@@ -229,6 +230,36 @@ func TestUpstreamTLS(t *testing.T) {
 			}
 			u.leave()
 		})
+	}
+}
+
+// wantsCertificate has a user log in who must show a certificate, as a session does and as the broker does.
+func wantsCertificate(t *testing.T, s *mysqltest.Server, cert, key, strangerCert, strangerKey string) {
+	t.Helper()
+	if err := s.SQL(t.Context(), "", "CREATE USER shows@127.0.0.1 IDENTIFIED BY 'shows' REQUIRE X509"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		params string
+		in     bool
+	}{{"", false}, {"&sslcert=" + cert + "&sslkey=" + key, true}, {"&sslcert=" + strangerCert + "&sslkey=" + strangerKey, false}} {
+		tg := targetOf(t, s, "sslmode=verify-full&sslrootcert="+cert+c.params)
+		u, err := dialUpstream(t.Context(), landing{target: tg, user: "shows", secret: "shows", caps: clientCaps(s.IsMariaDB()), charset: 45})
+		if err == nil {
+			u.leave()
+		}
+		if (err == nil) != c.in {
+			t.Errorf("a session, %q: %v", c.params, err)
+		}
+		tg.user = "shows"
+		db, err := openBroker(tg, "shows", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = db.PingContext(t.Context()); (err == nil) != c.in {
+			t.Errorf("the broker, %q: %v", c.params, err)
+		}
+		db.Close()
 	}
 }
 
