@@ -87,18 +87,7 @@ func (r recordings) Create(h recorder.Header) (proxy.Recording, error) {
 	if err != nil {
 		return nil, err // a nil *Writer must not become a Recording that is not nil
 	}
-	return recording{w}, nil
-}
-
-// recording is one open recording, as the proxy sees it.
-type recording struct{ *recorder.Writer }
-
-// Lost implements proxy.Recording.
-func (r recording) Lost() <-chan struct{} {
-	if w, ok := any(r.Writer).(interface{ Lost() <-chan struct{} }); ok {
-		return w.Lost()
-	}
-	return nil
+	return w, nil
 }
 
 func (r recordings) Prepares(session string) ([]string, error) { return r.library.Prepares(session) }
