@@ -23,6 +23,8 @@ const (
 	makeTimeout  = 20 * time.Second // an account, from its intent until it can be used
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = time.Minute
+	cutAgain     = 5 * time.Second // the same for a cut: it costs little, and whoever is in goes on working
+	alertAgain   = 10 * time.Minute
 )
 
 // tenure is the life of a grant on this node, from its first session until its account is gone.
@@ -410,10 +412,15 @@ func (t *tenure) lockUp(ctx context.Context) {
 	}
 }
 
-// retry does f until it succeeds, with back-off; the third failure and every tenth after it put an
-// alert on the ledger. It reports false when the node stopped first.
+// retry does f until it succeeds, with back-off; the third failure puts an alert on the ledger,
+// and so does what still fails ten minutes later. It reports false when the node stopped first.
 func (t *tenure) retry(ctx context.Context, part string, stop <-chan struct{}, timeout time.Duration, f func(context.Context) error) bool {
-	for attempt, wait := 1, retryFirst; ; attempt, wait = attempt+1, min(2*wait, retryMost) {
+	most := retryMost
+	if part == "cut" {
+		most = cutAgain
+	}
+	var alerted time.Time
+	for attempt, wait := 1, retryFirst; ; attempt, wait = attempt+1, min(2*wait, most) {
 		try, cancel := context.WithTimeout(ctx, timeout)
 		err := f(try)
 		cancel()
@@ -422,7 +429,8 @@ func (t *tenure) retry(ctx context.Context, part string, stop <-chan struct{}, t
 		}
 		t.metrics.retries.WithLabelValues(t.grant.Target, part).Inc()
 		t.log.Error("ALERT the end of a grant is not complete; it is tried again", "part", part, "attempt", attempt, "error", err)
-		if attempt%10 == 3 {
+		if attempt >= 3 && (alerted.IsZero() || time.Since(alerted) >= alertAgain) {
+			alerted = time.Now()
 			go t.alert(ctx, ledger.AccountOpen{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name,
 				Part: part, Attempts: attempt, Error: err.Error()})
 		}
