@@ -27,7 +27,7 @@ import (
 type row struct {
 	server, version, suite string
 	result                 result
-	skipped                string // why the server was not to be had
+	skipped                string // why it was not run
 }
 
 func main() {
@@ -77,12 +77,17 @@ func run(ctx context.Context, only, suites []string, cache, logs string) error {
 		}
 		if err != nil {
 			fmt.Printf("==== %s is NOT TO BE HAD: SKIPPED: %v\n", s.name, err)
-			rows = append(rows, row{server: s.name, suite: "-", skipped: firstLine(err)})
+			rows = append(rows, row{server: s.name, version: "-", suite: "-", skipped: "not to be had: " + firstLine(err)})
 			continue
 		}
 		for _, suite := range suites {
 			if ctx.Err() != nil {
 				break
+			}
+			if why := s.without[suite]; why != "" {
+				fmt.Printf("==== %s (%s): %s SKIPPED: %s\n", s.name, version, suite, why)
+				rows = append(rows, row{server: s.name, version: version, suite: suite, skipped: why})
+				continue
 			}
 			fmt.Printf("==== %s (%s): %s\n", s.name, version, suite)
 			r, err := s.test(ctx, suite, env, filepath.Join(logs, s.name+"-"+suite+".log"))
@@ -116,7 +121,7 @@ func table(rows []row) {
 	fmt.Fprintln(w, "\nSERVER\tVERSION\tSUITE\tRESULT\tPASSED\tFAILED\tSKIPPED\tTIME")
 	for _, r := range rows {
 		if r.skipped != "" {
-			fmt.Fprintf(w, "%s\t-\t-\tNOT TO BE HAD\t\t\t\t\n", r.server)
+			fmt.Fprintf(w, "%s\t%s\t%s\tSKIPPED\t\t\t\t\n", r.server, r.version, r.suite)
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", r.server, r.version, r.suite, map[bool]string{true: "pass", false: "FAIL"}[r.result.passed()],
@@ -125,7 +130,7 @@ func table(rows []row) {
 	_ = w.Flush() // to the terminal
 	for _, r := range rows {
 		if r.skipped != "" {
-			fmt.Printf("%s: skipped: %s\n", r.server, r.skipped)
+			fmt.Printf("%s %s: skipped: %s\n", r.server, r.suite, r.skipped)
 		}
 		for _, name := range r.result.failures {
 			fmt.Printf("%s %s: FAILED: %s\n", r.server, r.suite, name)
