@@ -74,6 +74,8 @@ func (h *holder) oneGrant(ctx context.Context) error {
 	d := h.shortest + time.Duration(h.rand.Int64N(int64(h.longest-h.shortest)+1))
 	g := &held{over: make(chan struct{})}
 	err := h.w.patiently(ctx, func() (err error) {
+		h.w.asking <- struct{}{}
+		defer func() { <-h.w.asking }()
 		g.Grant, g.creds, err = rig.Grant(ctx, h.w.asker, h.w.approver, h.target, "worker", d.Truncate(time.Second))
 		return err
 	})

@@ -25,6 +25,8 @@ type world struct {
 	alice, bob, sam         *harness.Person
 	asker, approver, reader *api.Client
 
+	asking chan struct{} // one place for each request that is open: a person may have so many only
+
 	down    atomic.Bool  // Curfew is dead at the moment
 	crashes atomic.Int64 // how often it has died so far
 
@@ -45,7 +47,7 @@ type late struct {
 const atOnce = 60
 
 func newWorld(ctx context.Context, o Options) (w *world, err error) {
-	w = &world{o: o, sessions: map[*session]struct{}{}, told: tally{}, late: map[string][]late{}, counts: map[string]int{}}
+	w = &world{o: o, asking: make(chan struct{}, 16), sessions: map[*session]struct{}{}, told: tally{}, late: map[string][]late{}, counts: map[string]int{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
