@@ -22,6 +22,7 @@ import (
 const (
 	nameMost        = 32 // bytes, so that an account's name fits every engine
 	defaultSessions = 10
+	deadManWaits    = 30 * time.Second
 	versionSetFalse = 16 // the first that can give a group's rights without SET ROLE
 )
 
@@ -311,9 +312,10 @@ func (e *Engine) deadMan(ctx context.Context, c *pgx.Conn) (map[string]string, e
 	return has, nil
 }
 
-// addSettings adds the dead man's switch, no longer than what is left of the grant.
+// addSettings adds the dead man's switch: what is left of the grant, and deadManWaits more, so that as long
+// as Curfew lives it is Curfew that ends a session, and says why.
 func (a *account) addSettings(s *script, has map[string]string) {
-	left := max(time.Second, min(time.Until(a.spec.End), math.MaxInt32*time.Millisecond))
+	left := max(time.Second, min(time.Until(a.spec.End)+deadManWaits, math.MaxInt32*time.Millisecond))
 	for _, d := range deadManSettings {
 		value, ok := has[d.name]
 		if !ok {
