@@ -144,7 +144,7 @@ func (s *stage) outages() map[string]outage {
 			"curfew check", false, false, false},
 		"without pg_signal_backend": {[]string{"REVOKE pg_signal_backend FROM curfew_broker"}, []string{"GRANT pg_signal_backend TO curfew_broker"},
 			"", true, false, false},
-		"without the role": {[]string{"REVOKE ADMIN OPTION FOR orders_writer FROM curfew_broker"}, []string{"GRANT orders_writer TO curfew_broker WITH ADMIN OPTION"},
+		"without the role": {[]string{"REVOKE ADMIN OPTION FOR orders_writer FROM curfew_broker CASCADE"}, []string{"GRANT orders_writer TO curfew_broker WITH ADMIN OPTION"},
 			"", true, false, false},
 		"password changed": {[]string{"ALTER ROLE curfew_broker PASSWORD 'another'"}, []string{"ALTER ROLE curfew_broker PASSWORD '" + harness.BrokerPassword + "'"},
 			"", true, false, false},
