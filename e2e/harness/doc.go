@@ -11,10 +11,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -47,13 +49,19 @@ func Build(ctx context.Context, out string, tags string) error {
 	return nil
 }
 
-// FreeAddr gives a loopback address that nobody listens on now.
+// FreeAddr gives a loopback address that nobody listens on now, and that the kernel gives to nobody who
+// asks for any: its ports for those begin at 32768. A server that is restarted finds its own free.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var last error
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(10000+rand.IntN(22000)))
+		if err != nil {
+			last = err
+			continue
+		}
+		return l.Addr().String(), l.Close()
 	}
-	return l.Addr().String(), l.Close()
+	return "", last
 }
 
 // Eventually asks again and again, until check gives nil or the time is up; then it gives the last error
