@@ -398,3 +398,21 @@ func TestDiscard(t *testing.T) {
 	}
 	nothingOpen(t, l)
 }
+
+// What comes back after its recording was given up is refused, although nobody has sealed that yet.
+func TestWhatComesBackIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newWall()
+	l := openLibrary(t, t.TempDir(), Options{Stall: testStall, FS: d.fs})
+	w := create(t, l, "s1")
+	d.hang("s1", OpWrite)
+	hung := make(chan error, 1)
+	go func() { hung <- w.Record(statement(1, "select 1")) }()
+	lost(t, w)
+	d.free()
+	var hang *HangError
+	if err := <-hung; !errors.As(err, &hang) {
+		t.Errorf("Record returned %v", err)
+	}
+	verify(t, l, seal(t, w))
+}
