@@ -222,6 +222,22 @@ func TestKilledBeforeItBegan(t *testing.T) {
 	})
 }
 
+// The same for one whose login at the database takes for ever.
+func TestKilledWhileItLogsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.slow = true
+		s := serverFor(w)
+		ended, told := begin(s, w)
+		s.Kill(s.roll.all()[0].header.Session, "bob says so")
+		if end := ended(); end.Code != recorder.EndKilled || *told == nil || (*told).Error() != "bob says so" {
+			t.Errorf("%+v, told %v", end, *told)
+		}
+		w.end(draining())
+		time.Sleep(time.Minute)
+	})
+}
+
 // Two reasons at once are one: the first.
 func TestFirstReasonStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

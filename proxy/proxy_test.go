@@ -40,6 +40,7 @@ type world struct {
 	usage func() protocol.Usage // nil: nothing moves
 
 	deaf bool // the target says nothing while it provisions
+	slow bool // a login there takes for ever
 
 	relay func(ctx context.Context, sink protocol.Sink) error
 }
@@ -207,7 +208,11 @@ func (a account) Clean(context.Context) (protocol.Clean, error) {
 type client struct{ w *world }
 
 func (c client) Login() protocol.Login { return protocol.Login{User: "g1"} }
-func (c client) Attach(context.Context, protocol.Account) (protocol.Link, error) {
+func (c client) Attach(ctx context.Context, _ protocol.Account) (protocol.Link, error) {
+	if c.w.slow {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
 	return link{c.w}, c.w.do("attach")
 }
 func (c client) Close(error) { c.w.do("hangup") }
