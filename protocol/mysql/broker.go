@@ -105,6 +105,23 @@ func (c *conn) rows(ctx context.Context, name string, scan func(*sql.Rows) error
 
 // each runs a query and hands each row to scan.
 func (c *conn) each(ctx context.Context, text string, scan func(*sql.Rows) error, args ...any) error {
+	err := c.once(ctx, text, scan, args...)
+	if is(err, errnoConvert) && strings.Contains(text, processlist) {
+		err = c.once(ctx, strings.ReplaceAll(text, processlist, processlistRaw), scan, args...)
+	}
+	return err
+}
+
+// MySQL's list of connections can't be read by anybody while one of them, whoever's, runs a text that is not in
+// its own character set. The other list can; what is not in that one (what runs an event) is found when
+// the first can be read again.
+const (
+	errnoConvert   = 3854 // ER_CANNOT_CONVERT_STRING
+	processlist    = "information_schema.processlist"
+	processlistRaw = "performance_schema.processlist"
+)
+
+func (c *conn) once(ctx context.Context, text string, scan func(*sql.Rows) error, args ...any) error {
 	rows, err := c.QueryContext(ctx, text, args...)
 	if err != nil {
 		return err

@@ -12,23 +12,21 @@ import (
 // selects is how many questions the server has been asked so far.
 func selects(t *testing.T) int {
 	t.Helper()
-	return counted(t, "Com_select")
+	return counted(t, "select")
 }
 
-func counted(t *testing.T, name string) int {
+// counted is how many statements of a kind the server has been sent so far.
+func counted(t *testing.T, kind string) int {
 	t.Helper()
-	n, err := strconv.Atoi(super(t, "", "SELECT variable_value FROM "+statusTable()+" WHERE variable_name = ?", name))
+	text := "SELECT variable_value FROM information_schema.global_status WHERE variable_name = CONCAT('Com_', ?)"
+	if !testServer.IsMariaDB() {
+		text = "SELECT count_star FROM performance_schema.events_statements_summary_global_by_event_name WHERE event_name = CONCAT('statement/sql/', ?)"
+	}
+	n, err := strconv.Atoi(super(t, "", text, kind))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func statusTable() string {
-	if testServer.IsMariaDB() {
-		return "information_schema.global_status"
-	}
-	return "performance_schema.global_status"
 }
 
 // TestBusyCrowd: a cut of many sessions that all run something takes no time for each.
@@ -60,7 +58,7 @@ func TestBusyCrowd(t *testing.T) {
 // kills is how many KILLs the server has been sent so far.
 func kills(t *testing.T) int {
 	t.Helper()
-	return counted(t, "Com_kill")
+	return counted(t, "kill")
 }
 
 // calm is a session that knows of no transaction of its own.
@@ -137,4 +135,27 @@ func TestCrowd(t *testing.T) {
 		finish(t, a)
 		e.forget(a)
 	}
+}
+
+// TestGarbledStatement: a backend whose statement is in no character set can be seen and killed, and it hides
+// no other.
+func TestGarbledStatement(t *testing.T) {
+	a := provision(t, newEngine(t, nil), newSpec(0))
+	c := direct(t, a, "orders")
+	join(t, a, c)
+	do(t, c, "SET NAMES binary")
+	ended := make(chan error, 1)
+	go func() { _, err := c.ExecContext(t.Context(), "SELECT '\xfc\xe9', SLEEP(600)"); ended <- err }()
+	eventually(t, "it runs", func() bool {
+		return super(t, "", "SELECT COUNT(*) FROM "+map[bool]string{true: processlist, false: processlistRaw}[testServer.IsMariaDB()]+
+			" WHERE user = ? AND state = 'User sleep'", a.spec.Name) == "1"
+	})
+	cut, err := a.Cut(t.Context())
+	if err != nil || len(cut.Outcomes) != 1 {
+		t.Fatalf("%+v %v", cut, err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("it ran to its end")
+	}
+	finish(t, a)
 }

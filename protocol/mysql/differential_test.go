@@ -392,6 +392,9 @@ func holdAgainst(t *testing.T, backend string, list []*stated, log []logged) (ma
 		if l.kind == "Init DB" && strings.HasPrefix(text, "Access denied") {
 			continue // no statement, but how the one before went
 		}
+		if l.kind == "Prepare" && !testServer.IsMariaDB() && slices.ContainsFunc(list[:next], func(s *stated) bool { return s.is(l, list) }) {
+			continue // MySQL prepares anew what is run with parameters of other types
+		}
 		if strings.Contains(text, "XA START") {
 			t.Errorf("backend %s ran %s %q", backend, l.kind, text)
 		}
