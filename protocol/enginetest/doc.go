@@ -18,6 +18,7 @@
 //   - sweep (and adoption, watch): after a crash, and past the proxy.
 //   - transcript: a dialogue, direct and through Curfew, seen alike; and what is on record of it.
 //   - strangers: garbage, half-open connections, a login cut off at every byte.
+//   - midway: a session cut off at every byte from either side, a slow reader, a thousand strangers.
 //   - steps and crash: the life of two accounts, once with each call of protocol.Step failing, once with
 //     kill -9 at each of them.
 //

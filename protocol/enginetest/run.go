@@ -43,7 +43,7 @@ func Run(t *testing.T, kit Kit) {
 	}{
 		{"promises", promises}, {"record", record}, {"ends", ends}, {"restart", restart}, {"cancel", cancel},
 		{"together", together}, {"residue", residue}, {"sweep", sweep}, {"adoption", adoption}, {"watch", watch},
-		{"transcript", transcript}, {"strangers", strangers}, {"steps", steps}, {"crash", crash},
+		{"transcript", transcript}, {"strangers", strangers}, {"midway", midway}, {"steps", steps}, {"crash", crash},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, s) })
 	}
