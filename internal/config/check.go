@@ -19,6 +19,7 @@ var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 func (c *Config) check(d *decoder, engines Engines) {
 	c.checkAPI(d)
 	c.checkOps(d)
+	c.Limits.check(d)
 	for i := range c.Listeners {
 		c.Listeners[i].check(d, fmt.Sprintf("listeners[%d]", i), engines)
 	}
@@ -60,6 +61,18 @@ func (c *Config) checkSome(d *decoder, key string) {
 func (c *Config) checkAPI(d *decoder) {
 	checkListen(d, "api.listen", c.API.Listen, c.API.TLS != nil)
 	checkURL(d, "api.url", c.API.URL)
+}
+
+func (l Limits) check(d *decoder) {
+	if l.Strangers < 0 {
+		d.at("limits.strangers", "must not be negative")
+	}
+	switch {
+	case l.PerAddress < 0:
+		d.at("limits.per_address", "must not be negative")
+	case l.Strangers > 0 && l.PerAddress > l.Strangers:
+		d.at("limits.per_address", "is more than the %d that there are for everybody (limits.strangers)", l.Strangers)
+	}
 }
 
 func (c *Config) checkOps(d *decoder) {

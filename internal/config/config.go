@@ -33,7 +33,14 @@ type Config struct {
 	Refresh   time.Duration     `yaml:"refresh"` // how often identities with a grant are asked for again; default 5m
 	Targets   map[string]Target `yaml:"targets,required"`
 	Recording Recording         `yaml:"recording"`
+	Limits    Limits            `yaml:"limits"`
 	Anchors   []Anchor          `yaml:"anchors"`
+}
+
+// Limits are how many may be in the middle of a login at once, on this node.
+type Limits struct {
+	Strangers  int `yaml:"strangers"`   // default 256
+	PerAddress int `yaml:"per_address"` // default a quarter of them
 }
 
 // API is where the HTTP API listens and what clients call it.
@@ -186,6 +193,12 @@ func (c *Config) defaults(d *decoder) {
 			scheme = "https://"
 		}
 		c.API.URL = scheme + c.API.Listen
+	}
+	if c.Limits.Strangers == 0 {
+		c.Limits.Strangers = 256
+	}
+	if c.Limits.PerAddress == 0 {
+		c.Limits.PerAddress = max(1, c.Limits.Strangers/4)
 	}
 	if c.Ops != nil {
 		set(&c.Ops.Listen, "127.0.0.1:7434")

@@ -95,6 +95,20 @@ func TestLoadFillsInDefaultsAndResolvesPaths(t *testing.T) {
 	}
 }
 
+// An address has a quarter of the places for strangers, unless somebody knows better.
+func TestLimits(t *testing.T) {
+	for text, want := range map[string]Limits{
+		"":                             {Strangers: 256, PerAddress: 64},
+		"limits: {strangers: 2}\n":     {Strangers: 2, PerAddress: 1},
+		"limits: {per_address: 256}\n": {Strangers: 256, PerAddress: 256},
+	} {
+		c, err := readConfig(write(t, "curfew.yaml", good+text), kinds)
+		if err != nil || c.Limits != want {
+			t.Errorf("%q: %+v, %v", text, c, err)
+		}
+	}
+}
+
 // What machines look at is asked for, on loopback; in clear beyond that only by a word.
 func TestOps(t *testing.T) {
 	for text, want := range map[string]*Ops{
@@ -285,7 +299,12 @@ targets:
 FILE:9: targets.baskets: no listener serves it: add - {engine: mysql, target: baskets, listen: host:port} to listeners
 FILE:11: targets.stock: no listener serves it: add - {engine: postgres, listen: host:port} to listeners
 `},
-		"ops in clear": {good + "ops:\n  listen: 0.0.0.0:7434\n", "FILE:17: ops.listen: 0.0.0.0:7434 is not loopback, so tls: {cert: …, key: …} is required beside it, or insecure: true on a network that may read it\n"},
+		"limits": {good + "limits:\n  strangers: -1\n  per_address: -2\n", `
+FILE:17: limits.strangers: must not be negative
+FILE:18: limits.per_address: must not be negative
+`},
+		"more from one than from all": {good + "limits: {per_address: 300}\n", "FILE:16: limits.per_address: is more than the 256 that there are for everybody (limits.strangers)\n"},
+		"ops in clear":                {good + "ops:\n  listen: 0.0.0.0:7434\n", "FILE:17: ops.listen: 0.0.0.0:7434 is not loopback, so tls: {cert: …, key: …} is required beside it, or insecure: true on a network that may read it\n"},
 		"ops in clear and not": {good + "ops:\n  insecure: true\n  tls: {cert: a, key: b}\n  listn: x\n", `
 FILE:17: ops.insecure: insecure: true beside tls: remove one of them
 FILE:19: ops.listn: unknown key: did you mean "listen"?
