@@ -211,7 +211,7 @@ func (w *wire) greeted(n int) uint32 {
 	w.t.Helper()
 	m := w.sink(n)
 	for _, l := range w.account.joined() {
-		if l.(*link).obs.sink == protocol.Sink(m) {
+		if l := l.(*link); l.live.Load() && l.obs.sink == protocol.Sink(m) { // it has a sink when it lives
 			return l.greeted()
 		}
 	}

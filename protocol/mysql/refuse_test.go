@@ -37,8 +37,10 @@ func TestLastWords(t *testing.T) {
 		{refusal(recorder.EndFailed), false, false, 1105, "HY000", "its sentence"},
 		{refusal(recorder.EndExpired), true, false, 1927, "70100", "its sentence"},
 		{refusal(recorder.EndExpired), false, false, 3169, "HY000", "its sentence"},
-		{refusal(recorder.EndRecord), true, true, 1927, "70100", "its sentence"},
-		{refusal(recorder.EndRecord), false, true, 3169, "HY000", "its sentence"},
+		{refusal(recorder.EndIdle), true, true, 1927, "70100", "its sentence"},
+		{refusal(recorder.EndIdle), false, true, 3169, "HY000", "its sentence"},
+		{refusal(recorder.EndRecord), true, true, 1026, "HY000", "its sentence"}, // whoever noticed first
+		{refusal(recorder.EndRecord), false, true, 1026, "HY000", "its sentence"},
 		{spoken("your grant ended"), true, false, 1927, "70100", "your grant ended"},
 		{&protocol.EndError{Code: recorder.EndRecord, Err: errors.New("disk full")}, true, false, 1026, "HY000", sentenceRecord},
 		{&protocol.EndError{Code: recorder.EndViolation, Err: errors.New("too long")}, true, false, 1835, "HY000", "protocol violation: too long"},
