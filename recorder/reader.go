@@ -41,6 +41,7 @@ type Reader struct {
 	seq   uint64
 	ended bool
 	err   error
+	known lineDecoder
 }
 
 // NewReader reads JSON lines; a sealed file has to be decompressed first, as [Library.Open] does.
@@ -122,9 +123,12 @@ func (r *Reader) fill() error {
 }
 
 func (r *Reader) check(line []byte) (Event, error) {
-	e, err := decodeEvent(line)
-	if err != nil {
-		return e, r.bad(err.Error(), err)
+	var e Event
+	if !r.known.event(line, &e) {
+		var err error
+		if e, err = decodeEvent(line); err != nil {
+			return e, r.bad(err.Error(), err)
+		}
 	}
 	switch {
 	case e.Seq != r.seq:
