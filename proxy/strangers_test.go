@@ -29,18 +29,25 @@ func (c *fromConn) Close() error         { c.once.Do(func() { close(c.closed) })
 // room is a place for strangers and who has been let in.
 type room struct {
 	*strangers
+	lists   sync.Mutex // held to add to what follows; read it behind synctest.Wait
 	in, out []*stranger
 }
 
 func newRoom(places, share, line int) *room {
 	r := &room{}
-	r.strangers = newStrangers(places, share, line, func(s *stranger) { r.out = append(r.out, s) })
+	r.strangers = newStrangers(places, share, line, func(s *stranger) { r.add(&r.out, s) })
 	return r
+}
+
+func (r *room) add(to *[]*stranger, s *stranger) {
+	r.lists.Lock()
+	defer r.lists.Unlock()
+	*to = append(*to, s)
 }
 
 func (r *room) arrive(ip string) *stranger {
 	addr := &net.TCPAddr{IP: net.ParseIP(ip), Port: 4000}
-	s := newStranger(context.Background(), &fromConn{addr: addr, closed: make(chan struct{})}, func(s *stranger) { r.in = append(r.in, s) })
+	s := newStranger(context.Background(), &fromConn{addr: addr, closed: make(chan struct{})}, func(s *stranger) { r.add(&r.in, s) })
 	r.come(s)
 	return s
 }
@@ -147,6 +154,7 @@ func TestTheLine(t *testing.T) {
 			t.Errorf("a full line of one address: %d wait", r.waiting)
 		}
 		time.Sleep(acceptTimeout + time.Second)
+		synctest.Wait()
 		if r.waiting != 0 || !hungUpOn(line[0]) || !hungUpOn(third) || len(r.out) != 5 {
 			t.Errorf("%d still wait, %d were hung up on", r.waiting, len(r.out))
 		}

@@ -127,6 +127,7 @@ func (l *Library) keepWatch() {
 func (l *Library) look(now time.Time) {
 	stuck, most := l.watch.slow(now), l.watch.stall
 	writers := l.all()
+	hung := map[*Writer]error{}
 	for _, w := range writers {
 		switch {
 		case w.writes.lasts(now) > most:
@@ -136,7 +137,11 @@ func (l *Library) look(now time.Time) {
 		default:
 			continue
 		}
-		w.fail(stuck)
+		hung[w] = stuck
+	}
+	l.watch.set(stuck) // before anybody is told that theirs is lost
+	for w, err := range hung {
+		w.fail(err)
 	}
 	// While the disk hangs, those whose turn to sync does not come wait for nothing. While it is only
 	// slow they are left alone: they get there.
@@ -145,7 +150,6 @@ func (l *Library) look(now time.Time) {
 			w.fail(&HangError{OpSync, w.path, most})
 		}
 	}
-	l.watch.set(stuck)
 	if t := l.trouble.Load(); t != nil && stuck == nil && l.watch.probing.CompareAndSwap(false, true) {
 		l.watch.running.Go(func() {
 			defer l.watch.probing.Store(false)

@@ -138,10 +138,24 @@ func (w *Writer) Record(events ...Event) error {
 	case now:
 		err = w.flush()
 	}
-	if acked := w.acked.Load(); err == nil && wait && (acked == sealing || !w.acked.CompareAndSwap(acked, count)) {
+	if err == nil && wait && !w.acknowledge(count) {
 		err = ErrSealed // too late: the recording says already that this did not happen
 	}
 	return err
+}
+
+// acknowledge notes that the first count leaves are kept, or a later Record has noted more. It is false
+// when the recording has its end.
+func (w *Writer) acknowledge(count uint64) bool {
+	for {
+		acked := w.acked.Load()
+		switch {
+		case acked == sealing:
+			return false
+		case acked >= count || w.acked.CompareAndSwap(acked, count):
+			return true
+		}
+	}
 }
 
 // Waits says that Record waits for the disk: with Disk durability.

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -520,9 +521,9 @@ func TestPrepares(t *testing.T) {
 func TestErrComesAndGoes(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		broken := true
+		var well atomic.Bool
 		l := openLibrary(t, dir, Options{FS: func(op Op, _ string, do func() error) error {
-			if broken && (op == OpCreate || op == OpProbe) {
+			if !well.Load() && (op == OpCreate || op == OpProbe) {
 				return errInjected
 			}
 			return do()
@@ -539,7 +540,7 @@ func TestErrComesAndGoes(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 		}
-		broken = false
+		well.Store(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if err := l.Err(); err != nil {

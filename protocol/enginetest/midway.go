@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -46,7 +47,7 @@ func (s *suite) breaksOff(t *testing.T, fromServer bool) {
 			}
 		}
 		c.vanish()
-		return cut.moved, ss
+		return cut.total(), ss
 	}
 	length, ss := tell(-1)
 	wait(t, "the session ends", ss.done)
@@ -69,43 +70,66 @@ func (s *suite) breaksOff(t *testing.T, fromServer bool) {
 	}
 }
 
-// breaking is a client's connection that breaks off after so many bytes of one direction.
+// breaking is a client's connection that breaks off after so many bytes of one direction. A driver may read,
+// write and say goodbye in goroutines of its own.
 type breaking struct {
 	net.Conn
 	fromServer bool
-	left       int // negative: it holds
-	armed      bool
-	moved      int
+
+	mu    sync.Mutex // guards what follows
+	left  int        // negative: it holds
+	armed bool
+	moved int
 }
 
-func (b *breaking) arm(left int) { b.left, b.armed, b.moved = left, true, 0 }
+func (b *breaking) arm(left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left, b.armed, b.moved = left, true, 0
+}
+
+// room gives how many of n bytes may still pass in a direction.
+func (b *breaking) room(fromServer bool, n int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.armed || b.fromServer != fromServer || b.left < 0 {
+		return n
+	}
+	return min(n, b.left-b.moved)
+}
+
+func (b *breaking) passed(fromServer bool, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.armed && b.fromServer == fromServer {
+		b.moved += n
+	}
+}
+
+func (b *breaking) total() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.moved
+}
 
 func (b *breaking) Write(p []byte) (int, error) {
-	if b.armed && !b.fromServer {
-		b.moved += len(p)
-		if b.left >= 0 && b.moved > b.left {
-			_, _ = b.Conn.Write(p[:max(0, len(p)-(b.moved-b.left))])
-			b.Conn.Close()
-			return 0, net.ErrClosed
-		}
+	n, err := b.Conn.Write(p[:b.room(false, len(p))])
+	b.passed(false, n)
+	if err == nil && n < len(p) {
+		b.Conn.Close()
+		return n, net.ErrClosed
 	}
-	return b.Conn.Write(p)
+	return n, err
 }
 
 func (b *breaking) Read(p []byte) (int, error) {
-	if b.armed && b.fromServer {
-		if b.left >= 0 && b.moved >= b.left {
-			b.Conn.Close()
-			return 0, net.ErrClosed
-		}
-		if b.left >= 0 {
-			p = p[:min(len(p), b.left-b.moved)]
-		}
+	room := b.room(true, len(p))
+	if room == 0 && len(p) > 0 {
+		b.Conn.Close()
+		return 0, net.ErrClosed
 	}
-	n, err := b.Conn.Read(p)
-	if b.armed && b.fromServer {
-		b.moved += n
-	}
+	n, err := b.Conn.Read(p[:room])
+	b.passed(true, n)
 	return n, err
 }
 
