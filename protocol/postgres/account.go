@@ -29,7 +29,8 @@ type account struct {
 
 	mu       sync.Mutex // guards what follows; never held across I/O
 	links    map[session]struct{}
-	outcomes map[session]protocol.Outcome // of links whose backend was terminated
+	outcomes map[session]protocol.Outcome // of links whose backend was terminated, or was gone when it was to be
+	doomed   map[session]struct{}         // links whose backend is to go: whoever has the token terminates them all
 	killed   []ending                     // the same by time, for the receipt
 	released map[uint32]time.Time         // backends of links that are gone, until the server has let go of them
 	prepared map[string]struct{}          // global ids that sessions prepared
@@ -56,7 +57,7 @@ func newAccount(e *Engine, spec protocol.AccountSpec) *account {
 	a := &account{
 		engine: e, spec: spec,
 		killing: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
-		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{},
+		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{}, doomed: map[session]struct{}{},
 		released: map[uint32]time.Time{}, prepared: map[string]struct{}{},
 	}
 	a.killing <- struct{}{}
@@ -132,41 +133,111 @@ func (a *account) shut() {
 	a.closing = true
 }
 
-// kill terminates one session's backend and learns what became of what it was doing, or gives what Cut
-// has learned already.
+// kill terminates a session's backend and learns what became of what it was doing, or gives what Cut has
+// learned already. Sessions end in crowds: whoever has the token terminates the backends of all that wait
+// for it, and once the account was emptied nobody need ask the server.
 func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error) {
-	pid := l.pid()
-	unknown := protocol.Outcome{Backend: strconv.FormatUint(uint64(pid), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
-	if pid == 0 { // it never got in
+	if l.pid() == 0 { // it never got in
 		return protocol.Outcome{Fate: protocol.FateNone}, nil
 	}
-	if o, ok := a.outcome(l); ok {
+	if o, ok := a.ended(l); ok {
 		return o, nil
 	}
+	a.doom(l)
+	defer a.spare(l)
 	if err := take(ctx, a.killing); err != nil {
-		return unknown, err
+		return unasked(l), err
 	}
 	defer give(a.killing)
-	if o, ok := a.outcome(l); ok {
+	if o, ok := a.ended(l); ok {
 		return o, nil
 	}
+	batch, pids := a.batch(l)
 	oid, err := a.role(ctx)
-	if err != nil {
-		return unknown, fmt.Errorf("terminate backend %d of %s: %w", pid, a.spec.Name, err)
+	var ends []end
+	if err == nil {
+		ends, err = a.drain(ctx, oid, pids...)
 	}
-	ends, err := a.drain(ctx, oid, pid)
 	if err != nil {
-		return unknown, fmt.Errorf("terminate backend %d of %s: %w", pid, a.spec.Name, err)
-	}
-	if len(ends) == 0 { // it had ended by itself, which does not prove what it did before
-		if unknown.InFlight == 0 {
-			unknown.Fate = protocol.FateNone
-		}
-		return unknown, nil
+		return unasked(l), fmt.Errorf("terminate backend %d of %s: %w", l.pid(), a.spec.Name, err)
 	}
 	a.note(a.engine.fates(ctx, ends))
+	a.gone(batch)
 	o, _ := a.outcome(l)
 	return o, nil
+}
+
+// ended is what became of a link's backend, if that is known without asking the server.
+func (a *account) ended(l session) (protocol.Outcome, bool) {
+	if o, ok := a.outcome(l); ok || !a.emptied() {
+		return o, ok
+	}
+	return unproven(l), true
+}
+
+// emptied says whether a cut has seen the last of the account's backends.
+func (a *account) emptied() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closing && !a.cut.GoneAt.IsZero()
+}
+
+func (a *account) doom(l session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.doomed[l] = struct{}{}
+}
+
+func (a *account) spare(l session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.doomed, l)
+}
+
+// batch gives l and the other sessions whose backends are to go, and those backends; none means all of the
+// account's, because it is being closed.
+func (a *account) batch(l session) (list []session, pids []uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list = append(list, l)
+	for other := range a.doomed {
+		if _, known := a.outcomes[other]; !known && other != l {
+			list = append(list, other)
+		}
+	}
+	if a.closing {
+		return list, nil
+	}
+	for _, l := range list {
+		pids = append(pids, l.pid())
+	}
+	return list, pids
+}
+
+// gone notes which of these had ended by themselves.
+func (a *account) gone(batch []session) {
+	for _, l := range batch {
+		o := unproven(l)
+		a.mu.Lock()
+		if _, known := a.outcomes[l]; !known {
+			a.outcomes[l] = o
+		}
+		a.mu.Unlock()
+	}
+}
+
+// unproven is the outcome of a backend that nobody saw go, which does not prove what it did before.
+func unproven(l session) protocol.Outcome {
+	o := unasked(l)
+	if o.InFlight == 0 {
+		o.Fate = protocol.FateNone
+	}
+	return o
+}
+
+// unasked is the outcome of a backend of which the server could not be asked.
+func unasked(l session) protocol.Outcome {
+	return protocol.Outcome{Backend: strconv.FormatUint(uint64(l.pid()), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
 }
 
 // outcome is what became of a link's backend, if it was terminated.

@@ -53,7 +53,15 @@ func (a *account) cleanUp(ctx context.Context) error {
 	if err := take(ctx, a.killing); err != nil {
 		return err
 	}
-	err := a.empty(ctx) // it may never have been cut, or somebody has unlocked it
+	r, err := a.row(ctx)
+	if err == nil {
+		a.is(r.oid)
+		if a.emptied() && !r.login {
+			err = a.vacate(ctx)
+		} else { // it was never cut, or somebody has unlocked it
+			err = a.empty(ctx)
+		}
+	}
 	give(a.killing)
 	if errors.Is(err, errNoRole) {
 		return a.orphans(ctx)
@@ -61,11 +69,6 @@ func (a *account) cleanUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := a.row(ctx)
-	if err != nil {
-		return err
-	}
-	a.is(r.oid)
 	can, err := a.reach(ctx, r)
 	if err != nil {
 		return err
@@ -224,14 +227,13 @@ func detail(err error) string {
 	return " (" + strings.ReplaceAll(pe.Detail, "\n", "; ") + ")"
 }
 
-// inTx runs a script in one transaction that waits for no lock longer than lockTimeout.
+// inTx runs a script in one transaction that waits for no lock longer than lockTimeout: what is sent in one
+// message is one.
 func (a *account) inTx(ctx context.Context, c *pgx.Conn, build func(*script)) error {
-	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-		s := &script{}
-		s.text.WriteString("SET LOCAL lock_timeout = '" + lockTimeout + "';\n")
-		build(s)
-		return s.run(ctx, tx)
-	})
+	s := &script{}
+	s.text.WriteString("SET LOCAL lock_timeout = '" + lockTimeout + "';\n")
+	build(s)
+	return s.run(ctx, c)
 }
 
 // prove asks the server whether anything of the account is left. The query and its answer are the receipt.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,7 +65,7 @@ func (a *account) orphans(ctx context.Context) error {
 	if oid == 0 {
 		return nil
 	}
-	ends, err := a.drain(ctx, oid, 0)
+	ends, err := a.drain(ctx, oid)
 	ends = a.engine.fates(ctx, ends)
 	for i := range ends {
 		if ends[i].xid == "" { // without the role the broker isn't shown transaction ids
@@ -99,30 +100,20 @@ func (a *account) locked() {
 // empty locks the account and terminates its backends until none is left. The caller has the killing
 // token; on nil nobody is in and nobody gets in.
 func (a *account) empty(ctx context.Context) error {
-	r, err := a.row(ctx)
-	if err != nil {
+	oid, err := a.lock(ctx)
+	if errors.Is(err, errNoRole) {
 		return err
 	}
-	if err := a.lock(ctx, r.oid); err != nil {
+	if err != nil {
 		// Whoever is in goes all the same. Who comes after that goes with the next try.
-		ends, killErr := a.drain(ctx, r.oid, 0)
-		a.note(a.engine.fates(ctx, ends))
-		return errors.Join(fmt.Errorf("lock: %w", err), killErr)
+		return errors.Join(fmt.Errorf("lock: %w", err), a.vacate(ctx))
 	}
+	a.is(oid)
 	a.locked()
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
 		return err
 	}
-	ends, err := a.drain(ctx, r.oid, 0)
-	if err == nil {
-		// Whoever passed the login check before the lock was committed shows up now, or never.
-		err = a.engine.starting(ctx)
-	}
-	if err == nil {
-		var late []end
-		late, err = a.drain(ctx, r.oid, 0)
-		ends = append(ends, late...)
-	}
+	ends, err := a.drainAll(ctx, oid)
 	a.note(a.engine.fates(ctx, ends))
 	if err != nil {
 		return err
@@ -130,42 +121,92 @@ func (a *account) empty(ctx context.Context) error {
 	return a.engine.cfg.Step.Do("cut.terminated")
 }
 
-// lock commits that nobody can log in. A person can hold the lock on their own role's row (BEGIN;
-// ALTER ROLE …), so when the lock does not come at once their backends are terminated first, and what
-// they prepared under the account's own name is rolled back.
-func (a *account) lock(ctx context.Context, oid uint32) error {
-	sql, err := statement("lock", vars{"account": a.spec.Name})
+// drainAll terminates the account's backends, and those that were logging in while the account was locked:
+// whoever passed the login check before that is being opened now, or is in.
+func (a *account) drainAll(ctx context.Context, oid uint32) ([]end, error) {
+	opening, err := a.engine.openings(ctx)
+	ends, killErr := a.drain(ctx, oid)
+	if err = errors.Join(err, killErr); err != nil || len(opening) == 0 {
+		return ends, err
+	}
+	if err := a.engine.starting(ctx, opening); err != nil {
+		return ends, err
+	}
+	late, err := a.drain(ctx, oid)
+	return append(ends, late...), err
+}
+
+// vacate terminates whoever is in now.
+func (a *account) vacate(ctx context.Context) error {
+	oid, err := a.role(ctx)
 	if err != nil {
 		return err
 	}
+	ends, err := a.drain(ctx, oid)
+	a.note(a.engine.fates(ctx, ends))
+	return err
+}
+
+// lock commits that nobody can log in, and gives the role's oid. A person can hold the lock on their own
+// role's row (BEGIN; ALTER ROLE …), so when the lock does not come at once their backends are terminated
+// first, and what they prepared under the account's own name is rolled back.
+func (a *account) lock(ctx context.Context) (uint32, error) {
+	sql, err := statement("lock", vars{"account": a.spec.Name})
+	if err != nil {
+		return 0, err
+	}
 	for {
-		err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-			_, err := c.Exec(ctx, sql)
-			return err
-		})
-		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
-			return err
+		oid, err := a.tryLock(ctx, sql)
+		if is(err, "42704") {
+			return 0, errNoRole
 		}
-		ends, killErr := a.drain(ctx, oid, 0)
-		a.note(a.engine.fates(ctx, ends))
+		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
+			return oid, err
+		}
+		oid, killErr := a.role(ctx)
+		var ends []end
+		if killErr == nil {
+			ends, killErr = a.drain(ctx, oid)
+			a.note(a.engine.fates(ctx, ends))
+		}
 		if killErr == nil && len(ends) == 0 {
 			_, killErr = a.rollBack(ctx, oid, nil)
 		}
 		if killErr != nil {
-			return errors.Join(err, killErr)
+			return 0, errors.Join(err, killErr)
 		}
 		if !pause(ctx, pollMost) {
-			return errors.Join(err, context.Cause(ctx))
+			return 0, errors.Join(err, context.Cause(ctx))
 		}
 	}
 }
 
-// drain terminates the account's backends (only this one, if it is not 0) until none is left.
-func (a *account) drain(ctx context.Context, oid, only uint32) ([]end, error) {
+// tryLock sends the lock, which is committed when it is answered.
+func (a *account) tryLock(ctx context.Context, sql string) (oid uint32, err error) {
+	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		results, err := c.PgConn().Exec(ctx, sql).ReadAll()
+		if err != nil {
+			return err
+		}
+		rows := results[len(results)-1].Rows
+		if len(rows) != 1 {
+			return errNoRole
+		}
+		n, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
+		oid = uint32(n)
+		return err
+	})
+	return oid, err
+}
+
+// drain terminates the account's backends (only these, if any are named) until none is left.
+func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]end, error) {
 	seen := map[uint32]*end{}
 	var order []uint32
 	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
+		asked := time.Now()
 		left, err := a.terminate(ctx, oid, only)
+		took := time.Since(asked)
 		for _, e := range left {
 			old := seen[e.pid]
 			if old == nil {
@@ -178,7 +219,7 @@ func (a *account) drain(ctx context.Context, oid, only uint32) ([]end, error) {
 		a.mu.Lock()
 		a.cut.Left = len(left)
 		a.mu.Unlock()
-		if err == nil && len(left) > 0 && !pause(ctx, wait) {
+		if err == nil && len(left) > 0 && !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
 			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
 		}
 		if err != nil || len(left) == 0 {
@@ -192,17 +233,21 @@ func (a *account) drain(ctx context.Context, oid, only uint32) ([]end, error) {
 }
 
 // terminate tells the account's backends to go, once, and gives those that were there.
-func (a *account) terminate(ctx context.Context, oid, only uint32) ([]end, error) {
+func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]end, error) {
 	links := map[uint32]session{}
 	inFlight := map[uint32]uint64{}
 	for _, l := range a.joined() {
 		links[l.pid()] = l
 		inFlight[l.pid()] = l.inFlight()
 	}
+	pids := make([]int32, 0, len(only))
+	for _, pid := range only {
+		pids = append(pids, int32(pid))
+	}
 	var ends []end
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		ends = nil
-		rows, err := c.Query(ctx, query("terminate"), int64(oid), int32(only))
+		rows, err := c.Query(ctx, query("terminate"), int64(oid), pids)
 		if err != nil {
 			return err
 		}

@@ -26,13 +26,9 @@ type opening struct {
 	vxi string // virtual transaction id: a pid may come again
 }
 
-// starting waits for the connections that are being opened at this moment. After it, whoever passed the
-// login check before is in pg_stat_activity, or gone.
-func (e *Engine) starting(ctx context.Context) error {
-	waited, err := e.openings(ctx)
-	if err != nil || len(waited) == 0 {
-		return err
-	}
+// starting waits for connections that were being opened. After it, whoever of them had passed the login
+// check is in pg_stat_activity, or gone.
+func (e *Engine) starting(ctx context.Context, waited map[opening]bool) error {
 	if !pause(ctx, startingBlink) {
 		return context.Cause(ctx)
 	}

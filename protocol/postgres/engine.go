@@ -44,6 +44,7 @@ type Engine struct {
 
 	broker  *pgx.ConnConfig // the broker's own login
 	pool    *pgxpool.Pool   // for what may wait: provisioning, cleaning
+	spares  spares          // the same in other databases than the broker's own
 	closing *line           // for what may not: cutting, killing, watching
 
 	probing  sync.Mutex        // held while the dead man's settings are probed; guards settings
@@ -81,6 +82,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, conn: pc.ConnConfig.Config.Copy(), accounts: map[string]*account{}}
 	// Whatever people plant in a schema, the broker's own queries must not find it.
 	pc.ConnConfig.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+	// Its questions are few and always the same, and to plan one takes longer than to answer it.
+	pc.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	pc.ConnConfig.RuntimeParams["application_name"] = "curfew " + cfg.Installation
 	pc.MaxConns, pc.MinConns, pc.MinIdleConns = poolConns, 0, 0
 	pc.MaxConnIdleTime = poolIdle
@@ -132,6 +135,7 @@ func targetURL(raw string) (string, url.Values, error) {
 // Close ends the broker's connections. Accounts are left as they are.
 func (e *Engine) Close() {
 	e.closing.close()
+	e.spares.close()
 	e.pool.Close()
 }
 
@@ -166,8 +170,7 @@ func (e *Engine) forget(a *account) {
 	}
 }
 
-// in runs f on a broker connection to a database: a pooled one in the broker's own, one made for the
-// purpose elsewhere.
+// in runs f on a broker connection to a database: a pooled one in the broker's own, a spare one elsewhere.
 func (e *Engine) in(ctx context.Context, database string, f func(context.Context, *pgx.Conn) error) error {
 	if database == e.broker.Database {
 		c, err := e.pool.Acquire(ctx)
@@ -181,14 +184,12 @@ func (e *Engine) in(ctx context.Context, database string, f func(context.Context
 		}
 		return err
 	}
-	cc := e.broker.Copy()
-	cc.Database = database
-	c, err := pgx.ConnectConfig(ctx, cc)
+	s, err := e.spares.take(ctx, e.broker, database)
 	if err != nil {
 		return fmt.Errorf("database %s: %w", database, err)
 	}
-	defer hangUp(ctx, c)
-	return f(ctx, c)
+	defer e.spares.give(ctx, s)
+	return f(ctx, s.conn)
 }
 
 // here runs f in the broker's own database.

@@ -348,11 +348,16 @@ func (s *script) addNote(account string, n note) {
 	s.add("note", vars{"account": account, "note": string(raw)})
 }
 
-// run sends the script as one message inside tx.
-func (s *script) run(ctx context.Context, tx pgx.Tx) error {
+// executor is a connection or a transaction.
+type executor interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// run sends the script as one message.
+func (s *script) run(ctx context.Context, to executor) error {
 	if s.err != nil {
 		return s.err
 	}
-	_, err := tx.Exec(ctx, s.text.String(), pgx.QueryExecModeSimpleProtocol)
+	_, err := to.Exec(ctx, s.text.String(), pgx.QueryExecModeSimpleProtocol)
 	return err
 }

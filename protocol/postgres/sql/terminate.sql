@@ -1,4 +1,4 @@
--- Every backend of an account ($2 = 0) or one of them: the transaction that it has in flight, read in
+-- Every backend of an account ($1), or of them those that $2 names, if it names any: the transaction that it has in flight, read in
 -- the same query that terminates it. The one-argument form returns at once; the caller repeats this
 -- until no row is left. backend_xid has 32 bits; it is widened by its distance from the next xid.
 SELECT a.pid,
@@ -8,4 +8,4 @@ SELECT a.pid,
        pg_terminate_backend(a.pid)
   FROM pg_stat_activity a,
        (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) n
- WHERE a.usesysid = $1::bigint::oid AND ($2::int = 0 OR a.pid = $2::int)
+ WHERE a.usesysid = $1::bigint::oid AND (cardinality($2::int[]) = 0 OR a.pid = ANY ($2::int[]))
