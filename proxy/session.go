@@ -249,7 +249,7 @@ func (s *Server) seal(ctx context.Context, recording Recording, st *story) {
 	first := make(chan recorder.Sealed, 1)
 	left := *st
 	go func() {
-		for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		for wait := retryFirst; ; wait = min(2*wait, sealAgain) {
 			sealed, err := s.trySeal(ctx, recording, left)
 			select {
 			case first <- sealed:

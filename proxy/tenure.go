@@ -24,6 +24,7 @@ const (
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = time.Minute
 	cutAgain     = 5 * time.Second // the same for a cut: it costs little, and whoever is in goes on working
+	sealAgain    = 5 * time.Second // and for a recording: it is a disk's matter alone
 	alertAgain   = 10 * time.Minute
 )
 
