@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -42,6 +43,13 @@ type Reader struct {
 	ended bool
 	err   error
 	known lineDecoder
+
+	text  Text    // if set: what all of it can be read from
+	find  *finder // if set: what is looked for
+	chunk int     // the first buffer; 0 is 64 KiB
+
+	looked int  // buf up to here has been looked through
+	free   bool // and nothing was found
 }
 
 // NewReader reads JSON lines; a sealed file has to be decompressed first, as [Library.Open] does.
@@ -57,15 +65,39 @@ func (r *Reader) Next() (line []byte, e Event, err error) {
 	if r.err != nil {
 		return nil, Event{}, r.err
 	}
-	line, err = r.next()
-	if err == nil {
-		e, err = r.check(line)
+	for {
+		if line, err = r.next(); err != nil {
+			break
+		}
+		if r.find != nil && r.passed(line) {
+			continue
+		}
+		if e, err = r.check(line); err != nil {
+			break
+		}
+		if r.find == nil || r.find.in(&e) {
+			return line, e, nil
+		}
 	}
-	if err != nil {
-		r.err = err
-		return nil, Event{}, err
+	r.err = err
+	return nil, Event{}, err
+}
+
+// passed tells that a line is passed over, and counts it.
+func (r *Reader) passed(line []byte) bool {
+	if r.start > r.looked {
+		// Mostly all that is there is free; else it is looked at line by line.
+		r.looked, r.free = r.end, r.find.free(r.buf[r.start-len(line)-1:r.end])
 	}
-	return line, e, nil
+	if !r.free && !r.find.free(line) {
+		return false
+	}
+	seq, ok := plain(line)
+	if !ok || seq != r.seq || seq == 0 || r.ended {
+		return false
+	}
+	r.seq++
+	return true
 }
 
 func (r *Reader) next() ([]byte, error) {
@@ -89,7 +121,7 @@ func (r *Reader) next() ([]byte, error) {
 			r.end -= r.start
 			r.start = 0
 		}
-		searched = r.end
+		searched, r.looked = r.end, 0
 		if err := r.fill(); err != nil {
 			return nil, err
 		}
@@ -103,7 +135,7 @@ func (r *Reader) fill() error {
 			r.line++
 			return r.bad(fmt.Sprintf("is longer than %d bytes", r.limit), nil)
 		}
-		size := min(max(2*len(r.buf), 64<<10), r.limit+1) // one for the newline
+		size := min(max(2*len(r.buf), cmp.Or(r.chunk, 64<<10)), r.limit+1) // one for the newline
 		buf := make([]byte, size)
 		copy(buf, r.buf[:r.end])
 		r.buf = buf
@@ -122,13 +154,17 @@ func (r *Reader) fill() error {
 	return io.ErrNoProgress
 }
 
-func (r *Reader) check(line []byte) (Event, error) {
-	var e Event
+func (r *Reader) event(line []byte) (e Event, err error) {
 	if !r.known.event(line, &e) {
-		var err error
-		if e, err = decodeEvent(line); err != nil {
-			return e, r.bad(err.Error(), err)
-		}
+		return decodeEvent(line)
+	}
+	return e, nil
+}
+
+func (r *Reader) check(line []byte) (Event, error) {
+	e, err := r.event(line)
+	if err != nil {
+		return e, r.bad(err.Error(), err)
 	}
 	switch {
 	case e.Seq != r.seq:

@@ -21,6 +21,7 @@ type replayFlags struct {
 	noWait      bool
 	from, until time.Duration
 	session     string
+	find        string
 }
 
 func newReplay(a *app) *cobra.Command {
@@ -35,6 +36,7 @@ With -o json the recording's own lines are printed. Not on a terminal, nothing i
 		Example: `  curfew replay s5t6v7w8x9y0
   curfew replay s5t6v7w8x9y0 --speed 4 --idle 2s
   curfew replay evidence.tar.zst --session s5t6v7w8x9y0 --no-wait
+  curfew replay s5t6v7w8x9y0 --find 'DROP TABLE'
   curfew replay s5t6v7w8x9y0.jsonl.zst -o json | jq .text`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.replay(cmd.Context(), args[0], f) },
@@ -44,6 +46,7 @@ With -o json the recording's own lines are printed. Not on a terminal, nothing i
 	c.Flags().BoolVar(&f.noWait, "no-wait", false, "no pauses")
 	c.Flags().DurationVar(&f.from, "start", 0, "begin with what happened so long after the session's begin")
 	c.Flags().DurationVar(&f.until, "until", 0, "stop before what happened so long after the session's begin")
+	c.Flags().StringVar(&f.find, "find", "", "only events that hold this text (case counts), without pauses")
 	c.Flags().StringVar(&f.session, "session", "", "which session of a bundle")
 	return c
 }
@@ -66,8 +69,12 @@ func (a *app) replay(ctx context.Context, what string, f replayFlags) error {
 		return cutShort(err)
 	}
 	live := isTerminal(a.stdout)
-	return replay.Play(ctx, a.stdout, r, replay.Options{
-		Speed: f.speed, Idle: f.idle, NoWait: f.noWait || !live, Start: f.from, Until: f.until,
+	lines := io.Reader(r)
+	if l, ok := r.(*localFile); ok {
+		lines = l.Reader // it may be one that can be read from anywhere
+	}
+	return replay.Play(ctx, a.stdout, lines, replay.Options{
+		Speed: f.speed, Idle: f.idle, NoWait: f.noWait || !live, Start: f.from, Until: f.until, Find: f.find,
 		Width: a.terminalWidth(a.stdout), Color: live && a.env("NO_COLOR") == "",
 	})
 }
@@ -102,16 +109,14 @@ func spool(r io.Reader) (io.ReadCloser, error) {
 		return nil, err
 	}
 	err = os.Remove(f.Name())
+	var size int64
 	if err == nil {
-		_, err = io.Copy(f, r)
+		size, err = io.Copy(f, r)
 		err = cutShort(err)
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return &localFile{Reader: io.NewSectionReader(f, 0, size), closers: []func() error{f.Close}}, nil
 }

@@ -62,8 +62,8 @@ func (p *player) statement(e *recorder.Event, at time.Duration) {
 	if len(what) > 0 {
 		p.out.text(dim, strings.Join(what, ", ")+" ")
 	}
-	if before := p.texts[e.Of]; len(e.Text) == 0 && before != "" && e.Kind != recorder.KindPrepare {
-		p.out.text(dim, before)
+	if len(e.Text) == 0 && e.Kind != recorder.KindPrepare {
+		p.out.text(dim, p.before(e.Of))
 	}
 	p.out.bytes(bold, e.Text, e.More)
 	p.open = partKey{of: e.ID, field: recorder.FieldText}

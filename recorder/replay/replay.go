@@ -25,10 +25,13 @@ type Options struct {
 	Color  bool          // ANSI colours
 	Start  time.Duration // begin with what happened here, counted from the session's begin
 	Until  time.Duration // stop before what happened here; 0 is the end
+	Find   string        // only events that hold this text, as recorder.Reader.Find has it, without pauses
 }
 
 // Play reads a recording's lines from r, as recorder.Library.Open gives them, and writes it to w. It
-// ends with ctx. A recording that breaks off is shown up to there, and the error says where.
+// ends with ctx. A recording that breaks off is shown up to there, and the error says where. If r is a
+// recorder.Text, what is before Start or does not hold Find is not decoded, and not all of it is looked at: what is
+// wrong there goes unnoticed.
 func Play(ctx context.Context, w io.Writer, r io.Reader, o Options) error {
 	if o.Speed < 0 {
 		return fmt.Errorf("replay at speed %v", o.Speed)
@@ -36,8 +39,10 @@ func Play(ctx context.Context, w io.Writer, r io.Reader, o Options) error {
 	if o.Speed == 0 {
 		o.Speed = 1
 	}
+	o.NoWait = o.NoWait || o.Find != ""
 	p := &player{out: newScreen(bufio.NewWriter(w), o.Width, o.Color), o: o, texts: map[uint64]string{}}
-	return p.play(ctx, recorder.NewReader(r))
+	p.lines = recorder.NewReader(r)
+	return p.play(ctx)
 }
 
 type player struct {
@@ -45,9 +50,11 @@ type player struct {
 	o     Options
 	began time.Time
 	clock time.Duration // where in the recording the viewer is
+	lines *recorder.Reader
 
 	texts map[uint64]string // beginnings of prepared statements, to show them where they run
 	order []uint64          // their numbers, oldest first
+	first uint64            // number of the first statement that came by
 	open  partKey           // the field that parts continue on the screen
 }
 
@@ -63,9 +70,9 @@ const (
 	keepText  = 200
 )
 
-func (p *player) play(ctx context.Context, r *recorder.Reader) error {
+func (p *player) play(ctx context.Context) error {
 	for {
-		_, e, err := r.Next()
+		_, e, err := p.lines.Next()
 		if err == io.EOF {
 			return p.out.end()
 		}
@@ -80,6 +87,9 @@ func (p *player) play(ctx context.Context, r *recorder.Reader) error {
 		if p.o.Until > 0 && at >= p.o.Until && e.Seq > 0 {
 			return p.out.end()
 		}
+		if e.Seq == 0 {
+			p.seek()
+		}
 		p.remember(&e)
 		if at < p.o.Start && e.Seq > 0 {
 			continue
@@ -93,6 +103,14 @@ func (p *player) play(ctx context.Context, r *recorder.Reader) error {
 			return err
 		}
 	}
+}
+
+// seek goes on where the options say.
+func (p *player) seek() {
+	if p.o.Start > 0 {
+		p.lines.Jump(p.o.Start)
+	}
+	p.lines.Find([]byte(p.o.Find))
 }
 
 // wait lets the time pass that passed between the event before and this one.
@@ -127,23 +145,53 @@ func (p *player) remember(e *recorder.Event) {
 	if e.Type != recorder.TypeStatement {
 		return
 	}
-	text := string(e.Text[:min(len(e.Text), keepText)])
+	if p.first == 0 {
+		p.first = e.ID
+	}
+	text := beginning(e)
 	switch {
 	case e.Kind == recorder.KindPrepare:
 	case e.Of > 0 && len(text) == 0 && e.Kind == recorder.KindBind:
-		text = p.texts[e.Of]
+		text = p.before(e.Of)
 	default:
 		return
 	}
-	if text == "" {
-		return
+	if text != "" {
+		p.keep(e.ID, text)
 	}
+}
+
+func beginning(e *recorder.Event) string { return string(e.Text[:min(len(e.Text), keepText)]) }
+
+func (p *player) keep(id uint64, text string) {
 	if len(p.order) == keepTexts {
 		delete(p.texts, p.order[0])
 		p.order = p.order[1:]
 	}
-	p.texts[e.ID] = text
-	p.order = append(p.order, e.ID)
+	p.texts[id] = text
+	p.order = append(p.order, id)
+}
+
+// before is the beginning of a prepared statement's text, given its number or that of a bind of it. If it was
+// passed over it is looked up.
+func (p *player) before(of uint64) string {
+	text, known := p.texts[of]
+	passed := p.o.Find != "" || p.o.Start > 0 && of < p.first
+	if known || of == 0 || !passed {
+		return text
+	}
+	for id, steps := of, 0; steps < 2; steps++ {
+		e, ok := p.lines.Statement(id)
+		if !ok {
+			break
+		}
+		if text = beginning(&e); text != "" || e.Kind != recorder.KindBind || e.Of == 0 {
+			break
+		}
+		id = e.Of
+	}
+	p.keep(of, text)
+	return text
 }
 
 func (p *player) show(e *recorder.Event, at time.Duration) {
