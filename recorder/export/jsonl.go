@@ -16,18 +16,18 @@ import (
 
 // joined is what JSONL puts before an event's own fields. None of these names is a field of an event.
 type joined struct {
-	Session string    `json:"session"`
-	Grant   string    `json:"grant"`
-	Request string    `json:"request"`
-	Person  string    `json:"person"` // e-mail
-	Issuer  string    `json:"issuer"`
-	Subject string    `json:"subject"`
-	Target  string    `json:"target"`
-	Level   string    `json:"level"`
-	Account string    `json:"account"`
-	Client  string    `json:"client"`
-	Node    string    `json:"node"`
-	At      time.Time `json:"at"` // the event's time: the session's beginning and its microseconds
+	Session string `json:"session"`
+	Grant   string `json:"grant"`
+	Request string `json:"request"`
+	Person  string `json:"person"` // e-mail
+	Issuer  string `json:"issuer"`
+	Subject string `json:"subject"`
+	Target  string `json:"target"`
+	Level   string `json:"level"`
+	Account string `json:"account"`
+	Client  string `json:"client"`
+	Node    string `json:"node"`
+	// and "at", the event's time: the session's beginning and its microseconds
 }
 
 // JSONL writes each event of each session in scope as one JSON object a line: who, where and when,
@@ -91,6 +91,12 @@ func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, recordings Rec
 		return &unreadable{err}
 	}
 	defer r.Close()
+	head, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	head = append(head[:len(head)-1], `,"at":"`...)
+	begin := len(head)
 	began := s.began
 	lines := recorder.NewReader(r)
 	for {
@@ -107,26 +113,25 @@ func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, recordings Rec
 		if e.Header != nil {
 			began = e.Header.Began
 		}
-		j.At = began.Add(time.Duration(e.Micros) * time.Microsecond)
-		if err := splice(out, j, line); err != nil {
+		head, err = began.Add(time.Duration(e.Micros) * time.Microsecond).AppendText(head[:begin])
+		if err != nil {
+			return err
+		}
+		if err := splice(out, head, line); err != nil {
 			return err
 		}
 	}
 }
 
-// splice writes the two objects as one.
-func splice(out *bufio.Writer, j joined, line []byte) error {
-	head, err := json.Marshal(j)
-	if err != nil {
-		return err
-	}
+// splice writes a line's own fields behind what is put before them, up to their time.
+func splice(out *bufio.Writer, head, line []byte) error {
 	own, ok := bytes.CutPrefix(bytes.TrimLeft(line, " \t\r"), []byte("{"))
 	if !ok {
 		return &unreadable{errors.New("a line is not an object")}
 	}
 	// bufio.Writer keeps its first error, so the last write tells of all.
-	out.Write(head[:len(head)-1])
-	out.WriteByte(',')
+	out.Write(head)
+	out.WriteString(`",`)
 	out.Write(own)
 	return out.WriteByte('\n')
 }

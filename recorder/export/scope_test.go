@@ -159,14 +159,24 @@ func TestJSONL(t *testing.T) {
 		}
 	}))
 	trees := map[string]*recorder.Tree{}
+	began := map[string]time.Time{}
 	for line := range bytes.Lines(b.Bytes()) {
 		var v struct {
 			joined
-			Seq  uint64 `json:"seq"`
-			Type string `json:"type"`
-			Text string `json:"text"`
+			At     time.Time        `json:"at"`
+			Seq    uint64           `json:"seq"`
+			Micros time.Duration    `json:"us"`
+			Type   string           `json:"type"`
+			Text   string           `json:"text"`
+			Header *recorder.Header `json:"header"`
 		}
 		check(t, json.Unmarshal(line, &v))
+		if v.Header != nil {
+			began[v.Session] = v.Header.Began
+		}
+		if !v.At.Equal(began[v.Session].Add(v.Micros * time.Microsecond)) {
+			t.Errorf("%s is not when it was: %s", v.At, line)
+		}
 		if v.Grant != "g1" || v.Request != "r1" || v.Person != alice.Email || v.Target != "orders" || v.Level != "writer" ||
 			v.Account != "curfew_abc123_g1" || v.At.Before(w.start) || v.Type == "" {
 			t.Errorf("line %s", line)
