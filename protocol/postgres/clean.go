@@ -48,7 +48,8 @@ func (a *account) cleaned() protocol.Clean {
 	return c
 }
 
-// cleanUp takes the role off the server; each step is its own commit and bears to be repeated.
+// cleanUp takes the role off the server; each step is its own commit and bears to be repeated. Once nobody is
+// in, it may wait: the closing line is left to those who can't.
 func (a *account) cleanUp(ctx context.Context) error {
 	if err := take(ctx, a.killing); err != nil {
 		return err
@@ -163,7 +164,7 @@ func (a *account) unshare(ctx context.Context, oid uint32) error {
 
 // members are the roles, the broker aside, that were given the account.
 func (a *account) members(ctx context.Context, oid uint32) (members []string, err error) {
-	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, query("shared"), int64(oid))
 		if err != nil {
 			return err
@@ -242,7 +243,7 @@ func (a *account) prove(ctx context.Context) error {
 	oid := a.oid
 	a.mu.Unlock()
 	var roles, backends, prepared int
-	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, query("prove"), a.spec.Name, int64(oid)).Scan(&roles, &backends, &prepared)
 	})
 	if err != nil {

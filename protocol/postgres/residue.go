@@ -65,7 +65,7 @@ type trace struct {
 // reach asks which roles the account can become.
 func (a *account) reach(ctx context.Context, r row) (can []reached, err error) {
 	groups := append(slices.Clone(a.spec.Level.Roles), r.note.Roles...)
-	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, query("reach"), int64(r.oid), groups)
 		if err != nil {
 			return err
@@ -116,7 +116,7 @@ func (a *account) look(ctx context.Context, r row, can []reached) ([]place, erro
 
 // places are the databases to look at; the broker's own is always one of them, for what belongs to none.
 func (a *account) places(ctx context.Context, r row, can []reached) (places []place, err error) {
-	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, query("databases"), int64(r.oid), oids(can))
 		if err != nil {
 			return err
