@@ -356,7 +356,7 @@ func (c *cursor) bytesValue(into *[]byte, b64 bool) bool {
 	case !ok:
 		return false
 	case b64:
-		return len(text) > 0 && c.base64(into, text)
+		return c.base64(into, text)
 	case len(text) > 0:
 		*into = c.d.own(len(text))
 		copy(*into, text)

@@ -213,6 +213,23 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// In a long recording, of which most is looked through at once.
+func TestFindFarAndWide(t *testing.T) {
+	text := busy(t, 20000)
+	for _, what := range []string{"aid = 7919;", "aid = 77", "aid = 1;", "SELECT 1", "client"} {
+		var want []uint64
+		lines := bytes.Split(text, []byte("\n"))
+		for i, line := range lines[1 : len(lines)-1] {
+			if bytes.Contains(line, []byte(what)) && i < 40000 {
+				want = append(want, uint64(i+1))
+			}
+		}
+		if got := hits(t, text, what); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%q is in %d events, want %d", what, len(got), len(want))
+		}
+	}
+}
+
 // What is passed over is numbered without a gap all the same.
 func TestFindCounts(t *testing.T) {
 	lines := strings.SplitAfter(string(busy(t, 10)), "\n")
