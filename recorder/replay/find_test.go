@@ -62,3 +62,15 @@ func TestStatementsInACircle(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What an execute runs is found by way of its bind.
+func TestFoundExecute(t *testing.T) {
+	got := play(t, session(
+		`"us":1,"type":"statement","id":1,"kind":"prepare","text":"DELETE FROM t"`,
+		`"us":2,"type":"statement","id":2,"kind":"bind","of":1`,
+		`"us":3,"type":"statement","id":3,"kind":"execute","of":2,"portal":"here"`,
+	), Options{Find: "here"})
+	if !strings.Contains(got, `DELETE FROM t`) || strings.Count(got, "of #") != 1 {
+		t.Error(got)
+	}
+}
