@@ -59,6 +59,10 @@ func (a *app) replay(ctx context.Context, what string, f replayFlags) error {
 	if f.speed <= 0 {
 		return problem(exitUsage, "usage", "--speed must be more than 0", "2 is twice as fast")
 	}
+	if format == "json" && (f.find != "" || f.from != 0 || f.until != 0) {
+		return problem(exitUsage, "usage", "-o json prints all lines of the recording: --find, --start and --until don't go with it",
+			"leave them out and choose with jq, or leave out -o json")
+	}
 	r, err := a.openRecording(ctx, what, f.session)
 	if err != nil {
 		return err
