@@ -41,6 +41,7 @@ type watch struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 	probing atomic.Bool
+	looking sync.Mutex // held over a look; guards what gauges have seen
 
 	mu    sync.Mutex // guards what follows
 	ops   map[*operation]struct{}
@@ -125,6 +126,8 @@ func (l *Library) keepWatch() {
 
 // look is one pass of the watch.
 func (l *Library) look(now time.Time) {
+	l.watch.looking.Lock()
+	defer l.watch.looking.Unlock()
 	stuck, most := l.watch.slow(now), l.watch.stall
 	writers := l.all()
 	hung := map[*Writer]error{}

@@ -20,6 +20,7 @@ type client struct {
 	db   *sql.DB
 	conn *sql.Conn
 	raw  *wire
+	in   atomic.Bool // it has logged in, over raw: what the driver dials now is for something else
 	gone atomic.Bool // it has vanished, and makes no connection any more
 }
 
@@ -35,12 +36,14 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 		if err != nil {
 			return nil, err
 		}
-		if w, ok := conn.(*wire); ok {
-			c.raw = w
-		} else {
-			c.raw = &wire{Conn: conn, most: -1}
+		w, ok := conn.(*wire)
+		if !ok {
+			w = &wire{Conn: conn, most: -1}
 		}
-		return c.raw, nil
+		if !c.in.Load() {
+			c.raw = w
+		}
+		return w, nil
 	}, user, password, s.kit.Dialect.Database)
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +60,7 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 	ctx, stop := context.WithTimeout(c.ctx, patience)
 	defer stop()
 	c.conn, err = c.db.Conn(ctx)
+	c.in.Store(true)
 	if err != nil {
 		c.db.Close()
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -285,8 +286,10 @@ func (k *talk) describe(p []byte) (text string, status uint16) {
 // trackWords are what a session's changes are called, by their numbers.
 var trackWords = []string{"variable", "schema", "state", "gtid", "transaction_characteristics", "transaction_state"}
 
-// track shows the changes of a session's state.
-func track(b []byte) (text string) {
+// track shows the changes of a session's state. Several variables come in no order: the server keeps them in a
+// hash table.
+func track(b []byte) string {
+	var parts []string
 	for len(b) > 1 {
 		word := fmt.Sprintf("change_%d", b[0])
 		if int(b[0]) < len(trackWords) {
@@ -300,12 +303,20 @@ func track(b []byte) (text string) {
 		if word == "state" || word == "gtid" { // no list
 			shown = brief(data)
 		}
-		text, b = text+" "+word+"="+shown, rest
+		parts, b = append(parts, word+"="+shown), rest
 	}
+	variables := 0
+	for variables < len(parts) && strings.HasPrefix(parts[variables], trackWords[0]) {
+		variables++
+	}
+	slices.Sort(parts[:variables])
 	if len(b) > 0 {
-		text += " ? " + brief(b)
+		parts = append(parts, "? "+brief(b))
 	}
-	return text
+	if len(parts) == 0 {
+		return ""
+	}
+	return " " + strings.Join(parts, " ")
 }
 
 // statusWords are the names of the server's status flags, by their bits.
