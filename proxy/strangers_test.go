@@ -61,8 +61,17 @@ func hungUpOn(s *stranger) bool {
 	}
 }
 
+// queued is how many wait. Timers change it on goroutines of their own.
+func (r *room) queued() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting
+}
+
 func (r *room) empty(t *testing.T) {
 	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.crowds) != 0 || r.inside != 0 || r.waiting != 0 {
 		t.Errorf("left: %d addresses, %d inside, %d waiting", len(r.crowds), r.inside, r.waiting)
 	}
@@ -122,7 +131,7 @@ func TestAFullHouseMakesRoom(t *testing.T) {
 			t.Errorf("%d places are taken", r.inside)
 		}
 		// Who has as many as anybody waits like anybody.
-		if r.arrive("10.0.0.1"); len(r.in) != 7 || r.waiting != 1 {
+		if r.arrive("10.0.0.1"); len(r.in) != 7 || r.queued() != 1 {
 			t.Error("somebody was thrown out for one who has no fewer")
 		}
 		for _, s := range []*stranger{a[1], a[2], b[0], b[1], c, d} {
@@ -145,18 +154,18 @@ func TestTheLine(t *testing.T) {
 		for range 4 {
 			line = append(line, r.arrive("10.0.0.1"))
 		}
-		if !hungUpOn(line[3]) || hungUpOn(line[2]) || r.waiting != 3 {
-			t.Errorf("beyond the line: %d wait", r.waiting)
+		if !hungUpOn(line[3]) || hungUpOn(line[2]) || r.queued() != 3 {
+			t.Errorf("beyond the line: %d wait", r.queued())
 		}
 		second := r.arrive("10.0.0.2")
 		third := r.arrive("10.0.0.2")
-		if !hungUpOn(line[2]) || hungUpOn(third) || r.waiting != 3 {
-			t.Errorf("a full line of one address: %d wait", r.waiting)
+		if !hungUpOn(line[2]) || hungUpOn(third) || r.queued() != 3 {
+			t.Errorf("a full line of one address: %d wait", r.queued())
 		}
 		time.Sleep(acceptTimeout + time.Second)
 		synctest.Wait()
-		if r.waiting != 0 || !hungUpOn(line[0]) || !hungUpOn(third) || len(r.out) != 5 {
-			t.Errorf("%d still wait, %d were hung up on", r.waiting, len(r.out))
+		if r.queued() != 0 || !hungUpOn(line[0]) || !hungUpOn(third) || len(r.out) != 5 {
+			t.Errorf("%d still wait, %d were hung up on", r.queued(), len(r.out))
 		}
 		r.leave(first)
 		r.leave(second)

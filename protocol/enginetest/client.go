@@ -19,9 +19,10 @@ type client struct {
 	ctx  context.Context
 	db   *sql.DB
 	conn *sql.Conn
-	raw  *wire
-	in   atomic.Bool // it has logged in, over raw: what the driver dials now is for something else
-	gone atomic.Bool // it has vanished, and makes no connection any more
+	raw  *wire                // nil until it has logged in
+	last atomic.Pointer[wire] // what the login dialled last
+	in   atomic.Bool          // it has logged in, over raw: what the driver dials now is for something else
+	gone atomic.Bool          // it has vanished, and makes no connection any more
 }
 
 // connect logs in by way of dial. The driver gives up after a while, so that a hang is a failure.
@@ -41,7 +42,7 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 			w = &wire{Conn: conn, most: -1}
 		}
 		if !c.in.Load() {
-			c.raw = w
+			c.last.Store(w)
 		}
 		return w, nil
 	}, user, password, s.kit.Dialect.Database)
@@ -52,8 +53,8 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 	c.db.SetMaxOpenConns(1)
 	t.Cleanup(func() { // a statement may still be in flight
 		c.gone.Store(true)
-		if c.raw != nil {
-			c.raw.Conn.Close()
+		if w := c.last.Load(); w != nil {
+			w.Conn.Close()
 		}
 		c.bye()
 	})
@@ -61,6 +62,7 @@ func (s *suite) connect(t *testing.T, dial Dial, user, password string) (*client
 	defer stop()
 	c.conn, err = c.db.Conn(ctx)
 	c.in.Store(true)
+	c.raw = c.last.Load()
 	if err != nil {
 		c.db.Close()
 	}
