@@ -19,6 +19,11 @@ type Identity struct {
 	ACR      string    `json:"acr,omitempty"`
 	AMR      []string  `json:"amr,omitempty"`
 	AuthTime time.Time `json:"auth_time,omitzero"`
+	// Declared: the provider asserts nothing of the kind, but the configuration says that nobody logs in
+	// there without MFA. That is somebody's word, not evidence, and every record says so.
+	Declared bool `json:"mfa_declared,omitempty"`
+
+	Claims map[string]any `json:"claims,omitempty"` // those that the issuer's configuration lists, for conditions
 }
 
 // Key names the human: two logins with one key are one person, whatever e-mail or groups they carry.

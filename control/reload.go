@@ -35,7 +35,7 @@ func (d *Desk) install(ctx context.Context, p *policy.Policy, last string) error
 	}
 	for _, l := range d.living() {
 		g := l.grant
-		if p.Holds(g.Identity, g.Target, g.Level, g.Can) {
+		if p.Holds(g.Identity, g) {
 			continue
 		}
 		reason := fmt.Sprintf("the policy gives %s on %s to %s no more", g.Level, g.Target, g.Identity.Label())
@@ -95,7 +95,7 @@ func deny(tx *store.Tx, why string, which func(policy.Request) bool) (denied []p
 // in these groups, they lose: grants are revoked, open requests denied.
 func (d *Desk) Refreshed(ctx context.Context, now auth.Identity) error {
 	p := d.Policy()
-	lost := func(g policy.Grant) bool { return !p.Holds(now, g.Target, g.Level, g.Can) }
+	lost := func(g policy.Grant) bool { return !p.Holds(now, g) }
 	stands := func(r policy.Request, at time.Time) bool { return p.Stands(now, r, at) }
 	return d.withdraw(ctx, now, recorder.EndRevoked, "your groups at the identity provider no longer give you this", lost, stands)
 }

@@ -34,7 +34,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 	var g *policy.Grant
 	err := d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
 		now := moment(tx)
-		v := p.Judge(who, ask, now)
+		v := p.Judge(who, ask, policy.Facts{}, now)
 		if !v.Allowed {
 			d.log.Info("ask refused", "person", who.Label(), "target", ask.Target, "level", ask.Level, "rules", v.Why)
 			return refusal(v)
@@ -71,7 +71,8 @@ func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, p
 	r = policy.Request{
 		ID: id, Identity: who, Target: ask.Target, Level: ask.Level, Duration: ask.Duration, Start: ask.Start,
 		Reason: strings.TrimSpace(ask.Reason), Created: now, Lapses: rule.Lapses(now), Rule: rule.Name, Policy: p.Hash,
-		Approvals: rule.Approvals, Can: p.Targets[ask.Target].Levels[ask.Level], Status: policy.Open,
+		Terms: rule.Terms(), Ticket: ask.Ticket, SQL: ask.SQL, BreakGlass: ask.BreakGlass,
+		Can: p.Targets[ask.Target].Levels[ask.Level], Status: policy.Open,
 	}
 	if !r.Start.IsZero() {
 		r.Start = r.Start.UTC()

@@ -88,14 +88,9 @@ func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(
 // now: it is allowed, by a rule that wants the same approvals. If not it must be asked again, because what
 // people have decided so far was decided under other terms: so too if the level means something else now.
 func (p *Policy) Stands(who auth.Identity, r Request, now time.Time) bool {
-	v := p.Judge(who, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason}, now)
+	v := p.Judge(who, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason,
+		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass}, r.Facts, now)
 	return v.Allowed && v.Rule.Approvals.equal(r.Approvals) && p.Targets[r.Target].Levels[r.Level].equal(r.Can)
-}
-
-func (a Approvals) equal(b Approvals) bool {
-	return a.Count == b.Count && a.From.Anyone == b.From.Anyone &&
-		slices.Equal(a.From.Groups, b.From.Groups) && slices.Equal(a.From.Emails, b.From.Emails) &&
-		slices.Equal(a.From.Subjects, b.From.Subjects) && slices.Equal(a.From.Issuers, b.From.Issuers)
 }
 
 // Becomes makes the grant of an approved request: it starts at the last approval needed or at the asked
@@ -107,7 +102,7 @@ func (r Request) Becomes(id string, approved time.Time) Grant {
 	}
 	g := Grant{
 		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Can: r.Can, Policy: r.Policy,
-		Start: start.UTC(), End: start.Add(r.Duration).UTC(),
+		Terms: r.Terms, BreakGlass: r.BreakGlass, Start: start.UTC(), End: start.Add(r.Duration).UTC(),
 	}
 	for i, d := range r.Decisions {
 		again := slices.ContainsFunc(r.Decisions[:i], func(e Decision) bool { return e.Approve && e.Identity.Same(d.Identity) })

@@ -27,6 +27,25 @@ type Ask struct {
 	Duration time.Duration `json:"duration"`
 	Start    time.Time     `json:"start,omitzero"` // zero, or past: when approved
 	Reason   string        `json:"reason"`
+
+	Ticket     string `json:"ticket,omitempty"`
+	SQL        string `json:"sql,omitempty"` // what they intend to run
+	BreakGlass bool   `json:"break_glass,omitempty"`
+}
+
+// Facts is what the caller knows of the asker's past, as of the asking.
+type Facts struct {
+	Grants      []Past `json:"grants,omitempty"` // that began in the last 90 days, newest first
+	OpenReviews int    `json:"open_reviews,omitempty"`
+	Debt        bool   `json:"debt,omitempty"` // a break-glass grant of theirs has not been reviewed
+}
+
+// Past is a grant that somebody had.
+type Past struct {
+	Target     string    `json:"target"`
+	Level      string    `json:"level"`
+	Start      time.Time `json:"start"`
+	BreakGlass bool      `json:"break_glass,omitempty"`
 }
 
 // Verdict is what the policy says to an Ask.
@@ -36,6 +55,9 @@ type Verdict struct {
 	Rule    *Rule      // the first that allows it; points into the Policy
 	Why     []RuleMiss // why each rule before it did not, for the log and for auditors
 	Public  string     // if not allowed: for the asker's eyes; tells nothing of rules made for others
+	StepUp  *StepUp    // if not allowed: a new login that shows this would be
+	Denied  string     // the name of the rule that denies it
+	Failed  error      // a condition could not be evaluated, so nothing is allowed
 }
 
 // RuleMiss says why one rule did not allow an Ask.
@@ -59,7 +81,7 @@ const (
 
 // Judge asks the rules in order; the first that allows the ask decides. It is a pure function of its
 // arguments: whoever has the policy's text can repeat a verdict.
-func (p *Policy) Judge(who auth.Identity, ask Ask, now time.Time) Verdict {
+func (p *Policy) Judge(who auth.Identity, ask Ask, f Facts, now time.Time) Verdict {
 	if public := ask.malformed(now); public != "" {
 		return Verdict{Invalid: true, Public: public}
 	}
@@ -170,20 +192,20 @@ func (r *Rule) Lapses(now time.Time) time.Time {
 	return now.Add(DefaultLapse)
 }
 
-// Holds reports whether some rule gives who this level on this target at all: what a grant in force must
+// Holds reports whether some rule gives who what the grant gives at all: what a grant in force must
 // keep to when the policy or the person's groups change. Duration and reason were settled when it began.
 //
-// A level that means something else by now is another level: can is what the grant's account was given.
-func (p *Policy) Holds(who auth.Identity, target, level string, can Level) bool {
-	t, known := p.Targets[target]
+// A level that means something else by now is another level: g.Can is what the grant's account was given.
+func (p *Policy) Holds(who auth.Identity, g Grant) bool {
+	t, known := p.Targets[g.Target]
 	if !known {
 		return false
 	}
-	if now, known := t.Levels[level]; !known || !now.equal(can) {
+	if now, known := t.Levels[g.Level]; !known || !now.equal(g.Can) {
 		return false
 	}
 	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
-		return r.Who.Matches(who) && r.covers(target, t) && slices.Contains(r.Levels, level)
+		return r.Who.Matches(who) && r.covers(g.Target, t) && slices.Contains(r.Levels, g.Level)
 	})
 }
 

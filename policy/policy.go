@@ -18,6 +18,15 @@ type Policy struct {
 	Targets map[string]Target `json:"targets"`
 	Rules   []Rule            `json:"rules"`
 	Readers []Reader          `json:"readers,omitempty"`
+	Freezes []Freeze          `json:"freezes,omitempty"`
+}
+
+// Freeze is a span of time with a name, which conditions may read: frozen holds the names of those that
+// the asked access would fall into.
+type Freeze struct {
+	Name string    `json:"name"`
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"` // the first moment after it
 }
 
 // Target is what the policy knows of a database server: the levels there are, and labels to name it by.
@@ -55,17 +64,29 @@ func (l Level) equal(m Level) bool {
 		l.ConnectionLimit() == m.ConnectionLimit() && slices.Equal(l.Roles, m.Roles)
 }
 
-// Rule says who may get which levels on which targets, for how long, and who must agree.
+// Rule says who may get which levels on which targets, for how long, and who must agree; or, if it denies,
+// who may not, whatever other rules say.
 type Rule struct {
-	Name      string        `json:"name"`
-	Who       Who           `json:"who"`
-	Targets   []string      `json:"targets,omitempty"` // names; "*" is all
-	Labels    Labels        `json:"labels,omitempty"`  // or every target with all of these labels
-	Levels    []string      `json:"levels"`
-	Longest   time.Duration `json:"longest"`
-	Lapse     time.Duration `json:"lapse,omitempty"` // how long a request stays open; default 24h
-	Reason    bool          `json:"reason"`          // a reason is required
-	Approvals Approvals     `json:"approvals"`
+	Name    string        `json:"name"`
+	Deny    bool          `json:"deny,omitempty"` // whoever it fits gets nothing; it says who, what and when, and no more
+	Who     Who           `json:"who"`
+	Targets []string      `json:"targets,omitempty"` // names; "*" is all
+	Labels  Labels        `json:"labels,omitempty"`  // or every target with all of these labels
+	Levels  []string      `json:"levels"`            // names; "*" is all, in a rule that denies
+	When    *Condition    `json:"when,omitempty"`    // nil: always
+	Longest time.Duration `json:"longest,omitempty"`
+	Lapse   time.Duration `json:"lapse,omitempty"` // how long a request stays open; default 24h
+	Reason  bool          `json:"reason"`          // a reason is required
+	MFA     *MFA          `json:"mfa,omitempty"`   // what the asker's login must show; nil: nothing
+	Ticket  *TicketRule   `json:"ticket,omitempty"`
+
+	Approvals Approvals `json:"approvals"`
+
+	// BreakGlass: the rule is for asks that break the glass, and for no others.
+	BreakGlass      bool    `json:"break_glass,omitempty"`
+	Review          *Review `json:"review,omitempty"`
+	Limits          Limits  `json:"limits,omitzero"`
+	WithLastSession bool    `json:"with_last_session,omitempty"` // the grant ends when its last session does
 }
 
 // Labels selects targets: all of them must match.
@@ -81,10 +102,13 @@ type Who struct {
 	Anyone   bool     `json:"anyone,omitempty"` // every verified identity
 }
 
-// Approvals says how many distinct people, never the requester, must agree, and who they may be.
+// Approvals says how many distinct people, never the requester, must agree, and who they may be: somebody
+// of From, and of each party at least one, of whom nobody stands for two.
 type Approvals struct {
-	Count int `json:"count"`
-	From  Who `json:"from"`
+	Count   int   `json:"count"`
+	From    Who   `json:"from"`
+	Parties []Who `json:"parties,omitempty"`
+	MFA     *MFA  `json:"mfa,omitempty"` // what the login of whoever decides must show
 }
 
 // Reader says who may read which targets' recordings. Nobody may read any without one.

@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 		"no target":                    {alice, ask("", "reader", time.Hour, ""), "", "target"},
 		"nobody":                       {auth.Identity{Groups: []string{"developers"}}, ask("orders", "reader", time.Hour, ""), "", "no rule gives you"},
 	} {
-		v := example().Judge(c.who, c.ask, now)
+		v := example().Judge(c.who, c.ask, policy.Facts{}, now)
 		got := ""
 		if v.Allowed {
 			got = v.Rule.Name
@@ -113,11 +113,11 @@ func TestJudge(t *testing.T) {
 func TestJudgeStart(t *testing.T) {
 	p := example()
 	ask := policy.Ask{Target: "orders", Level: "reader", Duration: time.Hour, Start: now.Add(policy.Ahead)}
-	if v := p.Judge(alice, ask, now); !v.Allowed {
+	if v := p.Judge(alice, ask, policy.Facts{}, now); !v.Allowed {
 		t.Error(v.Public)
 	}
 	ask.Start = ask.Start.Add(1)
-	if v := p.Judge(alice, ask, now); v.Allowed || !v.Invalid {
+	if v := p.Judge(alice, ask, policy.Facts{}, now); v.Allowed || !v.Invalid {
 		t.Error("a start beyond the limit is allowed")
 	}
 }
@@ -126,13 +126,13 @@ func TestJudgeStart(t *testing.T) {
 // log all of it.
 func TestJudgeTellsNothingOfOthers(t *testing.T) {
 	p := example()
-	with := p.Judge(bob, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour}, now)
+	with := p.Judge(bob, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour}, policy.Facts{}, now)
 	delete(p.Targets, "orders")
-	without := p.Judge(bob, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour}, now)
+	without := p.Judge(bob, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour}, policy.Facts{}, now)
 	if with.Public != without.Public {
 		t.Errorf("%q and %q differ", with.Public, without.Public)
 	}
-	v := example().Judge(alice, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour, Reason: "fix"}, now)
+	v := example().Judge(alice, policy.Ask{Target: "orders", Level: "writer", Duration: 9 * time.Hour, Reason: "fix"}, policy.Facts{}, now)
 	want := []policy.RuleMiss{{"look", "it is for other levels"}, {"write", "it gives 1h at most"}, {"write long", "it gives 1h30m at most"}}
 	if !reflect.DeepEqual(v.Why, want) {
 		t.Errorf("why: %v", v.Why)
@@ -142,7 +142,8 @@ func TestJudgeTellsNothingOfOthers(t *testing.T) {
 func request(approvals int, decisions ...policy.Decision) policy.Request {
 	return policy.Request{
 		ID: "r1", Identity: alice, Target: "orders", Level: "writer", Duration: time.Hour, Status: policy.Open, Reason: "fix", Lapses: now.Add(1),
-		Approvals: policy.Approvals{Count: approvals, From: policy.Who{Groups: []string{"leads", "security"}}}, Decisions: decisions,
+		Terms:     policy.Terms{Approvals: policy.Approvals{Count: approvals, From: policy.Who{Groups: []string{"leads", "security"}}}},
+		Decisions: decisions,
 	}
 }
 
@@ -247,6 +248,7 @@ func TestStandsAndHolds(t *testing.T) {
 	r := request(1)
 	r.Approvals.From = policy.Who{Groups: []string{"leads"}}
 	r.Can = example().Targets["orders"].Levels["writer"]
+	holding := policy.Grant{Target: "orders", Level: "writer", Can: r.Can}
 	for name, c := range map[string]struct {
 		change        func(*policy.Policy)
 		stands, holds bool
@@ -277,13 +279,13 @@ func TestStandsAndHolds(t *testing.T) {
 		if got := p.Stands(alice, r, now); got != c.stands {
 			t.Errorf("%s: stands %v", name, got)
 		}
-		if got := p.Holds(alice, "orders", "writer", r.Can); got != c.holds {
+		if got := p.Holds(alice, holding); got != c.holds {
 			t.Errorf("%s: holds %v", name, got)
 		}
 	}
 	demoted := alice
 	demoted.Groups = nil
-	if example().Stands(demoted, r, now) || example().Holds(demoted, "orders", "writer", r.Can) {
+	if example().Stands(demoted, r, now) || example().Holds(demoted, holding) {
 		t.Error("a person who lost the group keeps it")
 	}
 }
@@ -337,7 +339,7 @@ func TestOffers(t *testing.T) {
 func TestOffersAreAllowed(t *testing.T) {
 	p := example()
 	for _, o := range p.Offers(alice) {
-		v := p.Judge(alice, policy.Ask{Target: o.Target, Level: o.Level, Duration: o.Longest, Reason: "fix"}, now)
+		v := p.Judge(alice, policy.Ask{Target: o.Target, Level: o.Level, Duration: o.Longest, Reason: "fix"}, policy.Facts{}, now)
 		if !v.Allowed || v.Rule.Name != o.Rule {
 			t.Errorf("%v: %v", o, v)
 		}
@@ -370,7 +372,7 @@ func TestJudgeIsFast(t *testing.T) {
 	best := time.Hour
 	for range 2000 {
 		began := time.Now()
-		p.Judge(who, ask, now)
+		p.Judge(who, ask, policy.Facts{}, now)
 		best = min(best, time.Since(began))
 	}
 	if limit := 20 * time.Microsecond; best > limit && !raceEnabled {
@@ -383,7 +385,7 @@ func BenchmarkJudge(b *testing.B) {
 	ask := policy.Ask{Target: "t5", Level: "writer", Duration: time.Hour}
 	b.ReportAllocs()
 	for b.Loop() {
-		if p.Judge(who, ask, now).Allowed {
+		if p.Judge(who, ask, policy.Facts{}, now).Allowed {
 			b.Fatal("allowed")
 		}
 	}

@@ -19,24 +19,38 @@ const (
 
 // Request is one person's wish for one access level on one target.
 type Request struct {
-	ID        string        `json:"id"`
-	Identity  auth.Identity `json:"identity"` // as it was when asking
-	Target    string        `json:"target"`
-	Level     string        `json:"level"`
-	Can       Level         `json:"can"` // what the level meant when asking: that is what people approve
-	Duration  time.Duration `json:"duration"`
-	Start     time.Time     `json:"start,omitzero"` // asked start; zero = when approved
-	Reason    string        `json:"reason"`
-	Created   time.Time     `json:"created"`
-	Lapses    time.Time     `json:"lapses"` // undecided by then, it lapses
-	Rule      string        `json:"rule"`   // name of the rule that allows it
-	Policy    string        `json:"policy"` // hash of the policy it was judged by
-	Approvals Approvals     `json:"approvals"`
-	Status    Status        `json:"status"`
-	Decisions []Decision    `json:"decisions,omitempty"`
-	Grant     string        `json:"grant,omitempty"` // once approved
-	Ended     time.Time     `json:"ended,omitzero"`
-	EndReason string        `json:"end_reason,omitempty"` // set when Curfew itself ended it
+	ID       string        `json:"id"`
+	Identity auth.Identity `json:"identity"` // as it was when asking
+	Target   string        `json:"target"`
+	Level    string        `json:"level"`
+	Can      Level         `json:"can"` // what the level meant when asking: that is what people approve
+	Duration time.Duration `json:"duration"`
+	Start    time.Time     `json:"start,omitzero"` // asked start; zero = when approved
+	Reason   string        `json:"reason"`
+	Created  time.Time     `json:"created"`
+	Lapses   time.Time     `json:"lapses"` // undecided by then, it lapses
+	Rule     string        `json:"rule"`   // name of the rule that allows it
+	Policy   string        `json:"policy"` // hash of the policy it was judged by
+	Terms
+	Ticket     string    `json:"ticket,omitempty"`
+	SQL        string    `json:"sql,omitempty"` // what they intend to run, in their own words
+	BreakGlass bool      `json:"break_glass,omitempty"`
+	Extends    string    `json:"extends,omitempty"` // the grant that it would make longer
+	Facts      Facts     `json:"facts,omitzero"`    // what was known of the requester's past when asking
+	Comments   []Comment `json:"comments,omitempty"`
+
+	Status    Status     `json:"status"`
+	Decisions []Decision `json:"decisions,omitempty"`
+	Grant     string     `json:"grant,omitempty"` // once approved
+	Ended     time.Time  `json:"ended,omitzero"`
+	EndReason string     `json:"end_reason,omitempty"` // set when Curfew itself ended it
+}
+
+// Comment is what somebody said on a request without deciding on it.
+type Comment struct {
+	Identity auth.Identity `json:"identity"`
+	Text     string        `json:"text"`
+	At       time.Time     `json:"at"`
 }
 
 // Decision is one person's word on a request.
@@ -48,7 +62,8 @@ type Decision struct {
 }
 
 // Grant is what an approved request becomes: one identity, one target, one level, a start and an end
-// that are fixed at the last approval needed.
+// that are fixed at the last approval needed. The end moves for an extension alone, which is decided as a
+// request is.
 type Grant struct {
 	ID        string        `json:"id"`
 	Request   string        `json:"request"`
@@ -64,6 +79,19 @@ type Grant struct {
 	EndCode   string        `json:"end_code,omitempty"` // recorder.End*: expired, revoked, released, foreign
 	EndReason string        `json:"end_reason,omitempty"`
 	EndedBy   string        `json:"ended_by,omitempty"` // e-mail, or "curfew"
+
+	Terms
+	BreakGlass bool        `json:"break_glass,omitempty"`
+	Extensions []Extension `json:"extensions,omitempty"` // in the order of their decisions; End is the last one's
+}
+
+// Extension is one time that a grant's end was moved.
+type Extension struct {
+	Request   string    `json:"request"`
+	From      time.Time `json:"from"` // the end before
+	To        time.Time `json:"to"`
+	At        time.Time `json:"at"`
+	Approvers []string  `json:"approvers,omitempty"` // e-mails, for people
 }
 
 // Active reports whether a session may run under the grant at now.

@@ -26,7 +26,7 @@ func TestRequests(t *testing.T) {
 	r1 := policy.Request{
 		ID: "r1", Identity: alice, Target: "orders", Level: "writer", Duration: time.Hour, Reason: "fix <b> & more",
 		Created: at, Lapses: at.Add(time.Hour), Rule: "writers", Policy: "sha256:00",
-		Approvals: policy.Approvals{Count: 1, From: policy.Who{Groups: []string{"leads"}}}, Status: policy.Open,
+		Terms: policy.Terms{Approvals: policy.Approvals{Count: 1, From: policy.Who{Groups: []string{"leads"}}}}, Status: policy.Open,
 	}
 	r2 := policy.Request{ID: "r2", Identity: bob, Target: "billing", Status: policy.Open, Created: at.Add(time.Minute)}
 	update(t, s, func(tx *Tx) error { return errors.Join(tx.PutRequest(r1), tx.PutRequest(r2)) })

@@ -39,7 +39,7 @@ func newFake() *fake {
 		request: policy.Request{
 			ID: "r1", Identity: alice(), Target: "orders", Level: "writer", Duration: 30 * time.Minute, Reason: "why",
 			Created: time.Unix(1000, 0), Status: policy.Open,
-			Approvals: policy.Approvals{Count: 1, From: policy.Who{Groups: []string{"leads"}}},
+			Terms: policy.Terms{Approvals: policy.Approvals{Count: 1, From: policy.Who{Groups: []string{"leads"}}}},
 		},
 	}
 }

@@ -1,0 +1,54 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Terms is what a rule says of the access that it gives. A request and its grant keep those that held when
+// it was asked, so that no later policy changes them silently.
+type Terms struct {
+	Approvals       Approvals     `json:"approvals"`
+	Review          *Review       `json:"review,omitempty"`
+	Limits          Limits        `json:"limits,omitzero"`
+	WithLastSession bool          `json:"with_last_session,omitempty"`
+	Longest         time.Duration `json:"longest,omitempty"`
+	Ticket          *TicketRule   `json:"ticket_rule,omitempty"`
+}
+
+// Review says that somebody else must look at what was done, and until when.
+type Review struct {
+	Within time.Duration `json:"within"` // from the session's end; of a break-glass grant, from its begin
+	By     Who           `json:"by"`     // nobody named: whoever may read the target's recordings
+}
+
+// Limits bound what a grant is good for, beyond what its level says; 0 sets none.
+type Limits struct {
+	Sessions int           `json:"sessions,omitempty"` // at once
+	Idle     time.Duration `json:"idle,omitempty"`     // how long a session may do nothing
+	Rows     uint64        `json:"rows,omitempty"`     // that a session may read
+	Bytes    uint64        `json:"bytes,omitempty"`    // that a session may receive
+}
+
+// TicketRule says that a ticket must be named, and what its number looks like.
+type TicketRule struct {
+	Pattern string `json:"pattern"`           // a regular expression that the whole number must match
+	Confirm string `json:"confirm,omitempty"` // a URL that is asked whether the ticket is open and names this person
+}
+
+// Terms gives the rule's.
+func (r *Rule) Terms() Terms {
+	return Terms{
+		Approvals: r.Approvals, Review: r.Review, Limits: r.Limits, WithLastSession: r.WithLastSession,
+		Longest: r.Longest, Ticket: r.Ticket,
+	}
+}
+
+func (a Approvals) equal(b Approvals) bool {
+	return a.Count == b.Count && a.From.equal(b.From) && slices.EqualFunc(a.Parties, b.Parties, Who.equal) && a.MFA.equal(b.MFA)
+}
+
+func (w Who) equal(v Who) bool {
+	return w.Anyone == v.Anyone && slices.Equal(w.Groups, v.Groups) && slices.Equal(w.Emails, v.Emails) &&
+		slices.Equal(w.Subjects, v.Subjects) && slices.Equal(w.Issuers, v.Issuers)
+}
