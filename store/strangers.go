@@ -10,6 +10,16 @@ import (
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
+// Places where strangers are turned away, a closed set.
+const (
+	AtWire = "wire" // logins of database clients
+	AtAPI  = "api"
+	AtWeb  = "web"  // forms and logins of the pages
+	AtLink = "link" // links to the pages: used, over, made up, or somebody else's
+)
+
+var places = []string{AtWire, AtAPI, AtWeb, AtLink}
+
 // maxStrangers bounds the entries that a minute of failed logins can make, wherever they come from.
 const maxStrangers = 100
 
@@ -28,7 +38,7 @@ type strangers struct {
 	counts map[stranger]int // guarded by mu
 }
 
-// FailedLogin counts a failed login from an address (a port is cut off) at "wire" or "api". It never
+// FailedLogin counts a failed login from an address (a port is cut off) at one of the places. It never
 // blocks on the disk and never fails; Tick puts the counts on the ledger. A minute makes at most 100
 // entries, and addresses of one IPv6 /64 count as one: who fails to log in can't fill the ledger.
 func (s *Store) FailedLogin(from, where string) {
@@ -36,14 +46,14 @@ func (s *Store) FailedLogin(from, where string) {
 }
 
 func (c *strangers) count(now time.Time, from, where string) {
-	if where != "api" {
-		where = "wire" // a closed set, so that it can't multiply the keys
+	if !slices.Contains(places, where) {
+		where = AtWire // so that it can't multiply the keys
 	}
 	key := stranger{minute: now.Truncate(time.Minute), from: from, where: where}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.counts[key]; !known && c.inMinute(key.minute) >= maxStrangers-2 {
-		key.from = otherStrangers // one more entry for each of "api" and "wire"
+	if _, known := c.counts[key]; !known && c.inMinute(key.minute) >= maxStrangers-len(places) {
+		key.from = otherStrangers // one more entry for each place
 	}
 	c.counts[key]++
 }

@@ -77,7 +77,7 @@ type (
 		From   string    `json:"from"` // address without port
 		Minute time.Time `json:"minute"`
 		Count  int       `json:"count"`
-		Where  string    `json:"where"` // "wire" or "api"
+		Where  string    `json:"where"` // "wire", "api", "web", "link"
 	}
 	RequestCreated struct {
 		Request   string        `json:"request"`
