@@ -27,7 +27,10 @@ const (
 	TypeRequestCreated   = "request.created"   // RequestCreated
 	TypeRequestDecided   = "request.decided"   // RequestDecided
 	TypeRequestEnded     = "request.ended"     // RequestEnded: approved, denied, lapsed, cancelled
+	TypeRequestCommented = "request.commented" // RequestCommented
+	TypeRequestRefused   = "request.refused"   // RequestRefused: never became a request
 	TypeGrantCreated     = "grant.created"     // GrantCreated
+	TypeGrantExtended    = "grant.extended"    // GrantExtended
 	TypeGrantEnded       = "grant.ended"       // GrantEnded
 	TypeGrantPassword    = "grant.password"    // GrantPassword
 	TypeAccountIntended  = "account.intended"  // AccountIntended
@@ -39,6 +42,8 @@ const (
 	TypeSessionSealed    = "session.sealed"    // SessionSealed
 	TypeSessionKilled    = "session.killed"    // SessionKilled
 	TypeRecordingRead    = "recording.read"    // RecordingRead
+	TypeReviewDue        = "review.due"        // ReviewDue
+	TypeReviewDone       = "review.done"       // ReviewDone
 	TypeAccountForeign   = "account.foreign"   // AccountForeign: an alert
 	TypeClockSetBack     = "clock.set_back"    // ClockSetBack
 	TypeRecorderDegraded = "recorder.degraded" // RecorderDegraded
@@ -54,6 +59,7 @@ type Person struct {
 	ACR      string    `json:"acr,omitempty"`
 	AMR      []string  `json:"amr,omitempty"`
 	AuthTime time.Time `json:"auth_time,omitzero"`
+	Declared bool      `json:"mfa_declared,omitempty"` // that it was MFA is the configuration's word, not the provider's
 }
 
 type (
@@ -91,6 +97,11 @@ type (
 		Policy    string        `json:"policy"`
 		Approvals int           `json:"approvals"` // how many are needed
 		Lapses    time.Time     `json:"lapses"`
+
+		Ticket     string `json:"ticket,omitempty"`
+		SQL        string `json:"sql,omitempty"` // what they intend to run
+		BreakGlass bool   `json:"break_glass,omitempty"`
+		Extends    string `json:"extends,omitempty"` // the grant that it would make longer
 	}
 	RequestDecided struct {
 		Request string `json:"request"`
@@ -104,6 +115,26 @@ type (
 		By      string `json:"by,omitempty"`     // e-mail, or "curfew"
 		Reason  string `json:"reason,omitempty"` // in words, when Curfew itself ended it
 	}
+	RequestCommented struct {
+		Request string `json:"request"`
+		Person  Person `json:"person"`
+		Text    string `json:"text"`
+	}
+	// RequestRefused is an ask that a rule denies, or that could not be judged.
+	RequestRefused struct {
+		Person     Person        `json:"person"`
+		Target     string        `json:"target"`
+		Level      string        `json:"level"`
+		Duration   time.Duration `json:"duration_ns"`
+		Start      time.Time     `json:"start,omitzero"`
+		Reason     string        `json:"reason"`
+		Ticket     string        `json:"ticket,omitempty"`
+		BreakGlass bool          `json:"break_glass,omitempty"`
+		Extends    string        `json:"extends,omitempty"`
+		Policy     string        `json:"policy"`
+		Rule       string        `json:"rule,omitempty"`  // the rule that denies it
+		Error      string        `json:"error,omitempty"` // why it could not be judged
+	}
 	GrantCreated struct {
 		Grant   string    `json:"grant"`
 		Request string    `json:"request"`
@@ -112,6 +143,15 @@ type (
 		Level   string    `json:"level"`
 		Start   time.Time `json:"start"`
 		End     time.Time `json:"end"`
+
+		BreakGlass bool `json:"break_glass,omitempty"`
+	}
+	// GrantExtended moves a grant's end, as its request asked.
+	GrantExtended struct {
+		Grant   string    `json:"grant"`
+		Request string    `json:"request"`
+		From    time.Time `json:"from"` // the end before
+		To      time.Time `json:"to"`
 	}
 	GrantEnded struct {
 		Grant  string    `json:"grant"`
@@ -196,6 +236,23 @@ type (
 		Person  Person `json:"person"`
 		How     string `json:"how"` // "replay", "export"
 		From    string `json:"from"`
+	}
+	// ReviewDue says that somebody else must look at what was done.
+	ReviewDue struct {
+		Review  string    `json:"review"` // id of the session, or of the break-glass grant
+		Grant   string    `json:"grant"`
+		Session string    `json:"session,omitempty"` // empty: all sessions of the grant
+		Person  Person    `json:"person"`            // whose doing it is
+		Target  string    `json:"target"`
+		Due     time.Time `json:"due"`
+	}
+	ReviewDone struct {
+		Review  string `json:"review"`
+		Grant   string `json:"grant"`
+		Session string `json:"session,omitempty"`
+		Person  Person `json:"person"` // who looked
+		OK      bool   `json:"ok"`
+		Finding string `json:"finding,omitempty"`
 	}
 	ClockSetBack struct {
 		Node string    `json:"node"`
