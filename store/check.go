@@ -87,6 +87,15 @@ func (l liveGrants) see(line []byte) error {
 			return err
 		}
 		l[created.Grant] = created
+	case ledger.TypeGrantExtended:
+		var longer ledger.GrantExtended
+		if err := e.Into(&longer); err != nil {
+			return err
+		}
+		if g, live := l[longer.Grant]; live {
+			g.End = longer.To
+			l[longer.Grant] = g
+		}
 	case ledger.TypeGrantEnded:
 		var ended ledger.GrantEnded
 		if err := e.Into(&ended); err != nil {
@@ -121,5 +130,5 @@ func (l liveGrants) compare(tx *Tx) error {
 func same(g policy.Grant, c ledger.GrantCreated) bool {
 	return g.Request == c.Request && g.Target == c.Target && g.Level == c.Level &&
 		g.Identity.Issuer == c.Person.Issuer && g.Identity.Subject == c.Person.Subject &&
-		g.Start.Equal(c.Start) && g.End.Equal(c.End)
+		g.Start.Equal(c.Start) && g.End.Equal(c.End) && g.BreakGlass == c.BreakGlass
 }

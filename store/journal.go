@@ -40,8 +40,9 @@ type SessionFilter struct {
 	Grant  string
 	By     string // auth.Identity.Key of the person
 	Target string
-	Open   bool // not sealed yet
-	Limit  int  // 0 = all
+	Open   bool   // not sealed yet
+	After  string // only what the list has behind this id
+	Limit  int    // 0 = all
 }
 
 // Intents gives all accounts that may exist, the oldest first.
@@ -88,6 +89,7 @@ func (tx *Tx) Sessions(f SessionFilter) ([]Session, error) {
 	if f.Open {
 		w.and("ended = 0")
 	}
+	w.after("sessions", "began", f.After)
 	return docs[Session](tx, "sessions", `SELECT doc FROM sessions`+w.limit("began DESC, id", f.Limit), w.args...)
 }
 
@@ -141,7 +143,8 @@ func (s *Store) Opened(ctx context.Context, o ledger.SessionOpened) error {
 	})
 }
 
-// Sealed writes that a session's recording is finished. Again for the same session it does nothing.
+// Sealed writes that a session's recording is finished, and that it is to be reviewed if its grant's rule
+// says so. Again for the same session it does nothing.
 // ErrNotFound if the session was never Opened: after a crash between the two the healer opens it first.
 func (s *Store) Sealed(ctx context.Context, e ledger.SessionSealed) error {
 	return s.Update(ctx, func(tx *Tx) error {
@@ -156,7 +159,10 @@ func (s *Store) Sealed(ctx context.Context, e ledger.SessionSealed) error {
 		if err := tx.Append(ledger.TypeSessionSealed, e); err != nil {
 			return err
 		}
-		return tx.putSession(session)
+		if err := tx.putSession(session); err != nil {
+			return err
+		}
+		return tx.reviewSession(session)
 	})
 }
 
