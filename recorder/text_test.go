@@ -265,7 +265,7 @@ func FuzzFind(f *testing.F) {
 	})
 }
 
-func firstLine(t *testing.T) []byte {
+func firstLine(t testing.TB) []byte {
 	text := busy(t, 0)
 	return bytes.Clone(text[:bytes.IndexByte(text, '\n')+1])
 }
