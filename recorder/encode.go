@@ -32,8 +32,14 @@ func appendEvent(dst []byte, st *stamp, e *Event, b body) ([]byte, error) {
 	dst = strconv.AppendUint(dst, st.seq, 10)
 	dst = append(dst, `,"us":`...)
 	dst = strconv.AppendInt(dst, st.micros, 10)
-	dst = appendText(dst, "type", string(e.Type))
-	dst = append(dst, `,"salt":"`...)
+	switch e.Type { // what there is most of
+	case TypeStatement:
+		dst = append(dst, `,"type":"statement","salt":"`...)
+	case TypeResult:
+		dst = append(dst, `,"type":"result","salt":"`...)
+	default:
+		dst = append(appendText(dst, "type", string(e.Type)), `,"salt":"`...)
+	}
 	dst = hex.AppendEncode(dst, st.salt[:])
 	dst = append(dst, '"')
 
@@ -195,6 +201,9 @@ func appendText(dst []byte, key, v string) []byte {
 
 // appendOwn appends a text of Curfew's own making, which should be UTF-8 and is made so.
 func appendOwn(dst []byte, v string) []byte {
+	if needsNothing(v) {
+		return append(append(append(dst, '"'), v...), '"')
+	}
 	if !utf8.ValidString(v) {
 		v = strings.ToValidUTF8(v, "\ufffd")
 	}
@@ -207,6 +216,10 @@ func appendBytes(dst []byte, key string, v []byte) []byte {
 	if len(v) == 0 {
 		return dst
 	}
+	if needsNothing(v) {
+		dst = append(appendKey(dst, key), '"')
+		return append(append(dst, v...), '"')
+	}
 	if utf8.Valid(v) {
 		return appendString(appendKey(dst, key), v)
 	}
@@ -215,6 +228,27 @@ func appendBytes(dst []byte, key string, v []byte) []byte {
 	dst = append(dst, `_b64":"`...)
 	dst = base64.StdEncoding.AppendEncode(dst, v)
 	return append(dst, '"')
+}
+
+// needsNothing says that v is ASCII of which nothing is escaped in a JSON string, as nearly all text is.
+func needsNothing[T string | []byte](v T) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(v); i += 8 {
+		x := uint64(v[i]) | uint64(v[i+1])<<8 | uint64(v[i+2])<<16 | uint64(v[i+3])<<24 |
+			uint64(v[i+4])<<32 | uint64(v[i+5])<<40 | uint64(v[i+6])<<48 | uint64(v[i+7])<<56
+		// A byte has its high bit in one of these if it is no ASCII or 0x7f, below a space, a quote, a backslash;
+		// what borrows from a byte beside it is one of those itself.
+		if (x|(x+ones)|(x-0x20*ones)|((x^'"'*ones)-ones)|((x^'\\'*ones)-ones))&high != 0 {
+			return false
+		}
+	}
+	for ; i < len(v); i++ {
+		if c := v[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 const hexDigits = "0123456789abcdef"

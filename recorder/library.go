@@ -57,6 +57,7 @@ type Library struct {
 	lockFile   *os.File
 	encoder    *zstd.Encoder
 	buffers    sync.Pool
+	frames     sync.Pool     // of *[frameSize]byte
 	syncs      chan struct{} // bounds the syncs that no Record waits for
 
 	watch   *watch
@@ -90,6 +91,7 @@ func Open(dir string, o Options) (*Library, error) {
 		syncs: make(chan struct{}, 4), writers: map[string]*Writer{}, watch: newWatch(o.Stall),
 	}
 	l.buffers.New = func() any { return new(buffer) }
+	l.frames.New = func() any { return new([frameSize]byte) }
 	for _, sub := range []string{"open", "sealed"} {
 		if err := l.mkdir(filepath.Dir(dir), filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("recordings in %s: %w", dir, err)
@@ -172,6 +174,7 @@ func (l *Library) create(h Header) (*Writer, error) {
 func (w *Writer) begin() error {
 	w.mu.Lock()
 	w.pending = w.lib.buffer()
+	w.look()
 	b, err := w.line(w.pending.b, &Event{Type: TypeHeader, Header: &w.header}, nil, false, false)
 	w.pending.b = b
 	w.leaf0 = w.tree.Root()

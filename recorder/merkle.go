@@ -1,9 +1,7 @@
 package recorder
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"io"
 	"math/bits"
 	"slices"
 )
@@ -62,41 +60,4 @@ func (t *Tree) Root() [32]byte {
 		root = nodeHash(&t.full[i], &root)
 	}
 	return root
-}
-
-// copyLines copies whole lines and appends the leaf of each. A line may have any length: it is not held.
-func (t *Tree) copyLines(to io.Writer, from io.Reader) error {
-	buf := make([]byte, frameSize)
-	h, prefix := sha256.New(), []byte{0}
-	var leaf [32]byte
-	h.Write(prefix)
-	begun := false
-	for {
-		n, rerr := from.Read(buf)
-		if _, err := to.Write(buf[:n]); err != nil {
-			return err
-		}
-		for rest := buf[:n]; len(rest) > 0; {
-			i := bytes.IndexByte(rest, '\n')
-			if i < 0 {
-				h.Write(rest)
-				begun = true
-				break
-			}
-			h.Write(rest[:i])
-			h.Sum(leaf[:0])
-			t.Append(leaf)
-			h.Reset()
-			h.Write(prefix)
-			begun, rest = false, rest[i+1:]
-		}
-		switch {
-		case rerr == io.EOF && begun:
-			return io.ErrUnexpectedEOF
-		case rerr == io.EOF:
-			return nil
-		case rerr != nil:
-			return rerr
-		}
-	}
 }

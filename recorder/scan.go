@@ -14,6 +14,7 @@ type summary struct {
 	header     *Header // nil if it was erased
 	leaf0      [32]byte
 	tree       Tree
+	known      *mark // in the place of tree, where nothing was scanned
 	end        *End
 	statements uint64 // highest statement number
 	latest     int64  // Micros of the last statement
@@ -112,7 +113,12 @@ func (s *summary) refuse(e *Event) {
 	}
 }
 
-func (s *summary) mark() mark { return mark{s.tree.Count(), s.tree.Root()} }
+func (s *summary) mark() mark {
+	if s.known != nil {
+		return *s.known
+	}
+	return mark{s.tree.Count(), s.tree.Root()}
+}
 
 // newDecoder reads zstd in bounded memory and without goroutines of its own.
 func newDecoder(r io.Reader) (*zstd.Decoder, error) {

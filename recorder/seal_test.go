@@ -3,41 +3,9 @@ package recorder
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"testing"
-	"testing/iotest"
 )
-
-// A line's leaf is the same however the file is read, and however long the line is.
-func TestLeavesOfCopiedLines(t *testing.T) {
-	lines := []string{"", "a", strings.Repeat("long", frameSize), "{}", strings.Repeat("x", frameSize-1), ""}
-	var want Tree
-	for _, line := range lines {
-		want.Append(LeafHash([]byte(line)))
-	}
-	text := strings.Join(lines, "\n") + "\n"
-	for name, r := range map[string]io.Reader{
-		"at once":    strings.NewReader(text),
-		"in halves":  iotest.HalfReader(strings.NewReader(text)),
-		"by bytes":   iotest.OneByteReader(strings.NewReader(text)),
-		"with error": iotest.DataErrReader(strings.NewReader(text)),
-	} {
-		var got Tree
-		var out bytes.Buffer
-		if err := got.copyLines(&out, r); err != nil {
-			t.Fatal(name, err)
-		}
-		if got.Count() != want.Count() || got.Root() != want.Root() || out.String() != text {
-			t.Errorf("%s: %d leaves, %d bytes", name, got.Count(), out.Len())
-		}
-	}
-	var torn Tree
-	if err := torn.copyLines(io.Discard, strings.NewReader("whole\ntorn")); err != io.ErrUnexpectedEOF {
-		t.Errorf("a torn line gives %v", err)
-	}
-}
 
 // A recording that was changed while it was open is not sealed as if nothing had been.
 func TestSealOfAChangedFile(t *testing.T) {

@@ -22,9 +22,11 @@ func runeCut(p []byte, n int) int {
 
 // add encodes one event: one line, or several where it is too long for one.
 func (w *Writer) add(dst []byte, e *Event) ([]byte, error) {
-	head := *e
-	if head.Type == TypePart && head.Of == 0 {
-		head.Of, head.ID = head.ID, 0
+	head := e
+	if e.Type == TypePart && e.Of == 0 {
+		moved := *e
+		moved.Of, moved.ID = e.ID, 0
+		head = &moved
 	}
 	text := head.Text
 	redacts := head.Type == TypeStatement || head.Type == TypePart && head.Field == FieldText
@@ -38,9 +40,12 @@ func (w *Writer) add(dst []byte, e *Event) ([]byte, error) {
 	redacts = redacts && w.redacting
 
 	cut := runeCut(text, maxPart)
-	dst, err := w.line(dst, &head, text[:cut], redacts, head.More || cut < len(text))
+	dst, err := w.line(dst, head, text[:cut], redacts, head.More || cut < len(text))
 	if err != nil {
 		return dst, err
+	}
+	if len(text) == cut && len(head.Params) == 0 {
+		return dst, nil
 	}
 	part := Event{Type: TypePart, Of: head.ID, Field: FieldText}
 	if head.Type == TypePart {
@@ -53,7 +58,7 @@ func (w *Writer) add(dst []byte, e *Event) ([]byte, error) {
 			return dst, err
 		}
 	}
-	return w.addParams(dst, &head)
+	return w.addParams(dst, head)
 }
 
 // addParams encodes the values that the statement's own line had no room for.

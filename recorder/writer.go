@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/maphash"
 	"log/slog"
 	"math"
 	"os"
@@ -55,8 +56,9 @@ type Writer struct {
 	end      End   // what the file ends with, if nothing failed
 	left     bool  // the Library was closed before the recording had an end
 
-	syncing sync.Mutex // held across fdatasync; who waits for it finds his bytes synced with the next one's
-	writing sync.Mutex // held across write(2)
+	syncing sync.Mutex   // held across fdatasync; who waits for it finds his bytes synced with the next one's
+	writing sync.Mutex   // held across write(2); guards written
+	written maphash.Hash // of all that was written, by a key of its own
 
 	// What the watch looks at: a write under way, a sync, a turn to sync that is waited for.
 	writes, syncs, queued gauge
@@ -65,7 +67,8 @@ type Writer struct {
 
 	mu         sync.Mutex // guards what follows
 	pending    *buffer
-	tree       Tree // of everything encoded
+	tree       Tree  // of everything encoded
+	now        int64 // microseconds since began, at the last look
 	digest     hash.Hash
 	leaf       [32]byte // the last leaf's hash; here, because what digest is given escapes
 	salts      [32 * 16]byte
@@ -179,6 +182,7 @@ func (w *Writer) encode(events []Event) (now, wait bool, count uint64, err error
 			w.flushTimer.Reset(flushAfter)
 		}
 	}()
+	w.look()
 	asking := uint64(0)
 	for i := range events {
 		e := &events[i]
@@ -209,7 +213,10 @@ func (w *Writer) encode(events []Event) (now, wait bool, count uint64, err error
 	return now, wait, w.tree.Count(), nil
 }
 
-// line encodes one line and makes it a leaf. The caller holds mu.
+// look notes the time, which is that of all lines until it is called again. The caller holds mu.
+func (w *Writer) look() { w.now = time.Since(w.began).Microseconds() }
+
+// line encodes one line and makes it a leaf. The caller holds mu, and has called look.
 func (w *Writer) line(dst []byte, e *Event, text []byte, redacts, more bool) ([]byte, error) {
 	b := body{text: text, more: more, inline: maxPart}
 	if redacts {
@@ -218,7 +225,7 @@ func (w *Writer) line(dst []byte, e *Event, text []byte, redacts, more bool) ([]
 		scratch.b = w.redact.append(scratch.b, text)
 		b.text, b.redacted = scratch.b, w.redact.take()
 	}
-	st := stamp{seq: w.tree.Count(), micros: time.Since(w.began).Microseconds()}
+	st := stamp{seq: w.tree.Count(), micros: w.now}
 	w.salt(&st.salt)
 	start := len(dst)
 	dst, err := appendEvent(dst, &st, e, b)
@@ -276,6 +283,7 @@ func (w *Writer) flushMark(root bool) (m mark, err error) {
 	if len(buf.b) == 0 {
 		return m, nil
 	}
+	w.written.Write(buf.b)
 	w.writes.begin()
 	err = w.write(buf.b)
 	w.writes.end()

@@ -75,8 +75,9 @@ type (
 	}
 	Login struct {
 		Person Person `json:"person"`
-		Flow   string `json:"flow"` // "code", "device"
-		From   string `json:"from"` // address
+		Flow   string `json:"flow"`              // "code", "device", "web"
+		From   string `json:"from"`              // address
+		StepUp bool   `json:"step_up,omitempty"` // it took the place of a session of the same person
 	}
 	// LoginsFailed counts strangers: at most one entry for an address and a minute.
 	LoginsFailed struct {
