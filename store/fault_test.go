@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,37 @@ func noted(t *testing.T, s *Store) (all []string) {
 		all = append(all, d.Error)
 	}
 	return all
+}
+
+// Whoever reads while the store is moved away makes no empty one in its place, for SQLite removes the log
+// beside that: what was taken and is in the log only would be gone with the process.
+func TestReadersMakeNoStore(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := note(s, "before"); err != nil {
+		t.Fatal(err)
+	}
+	path, away := filepath.Join(dir, "store.db"), filepath.Join(dir, "elsewhere")
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // one of them has been open since the start
+		if c, err := s.read.Conn(t.Context()); err == nil {
+			defer c.Close()
+		}
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("there is an empty store")
+	}
+	if err := os.Rename(away, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := note(s, "after"); err != nil {
+		t.Fatal(err)
+	}
+	if all := noted(t, s); !slices.Equal(all, []string{"before", "after"}) {
+		t.Errorf("on the ledger: %q", all)
+	}
 }
 
 // What a store that is lost, full or locked refuses is nowhere, what it took before is still there, time goes

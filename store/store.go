@@ -142,8 +142,10 @@ func openSQL(path string) (*sql.DB, error) {
 	return sql.Open("sqlite", dsn(path, "_txlock", "immediate"))
 }
 
+// dsn never makes a file: beside an empty one that a reader made where the store was moved away, SQLite would
+// take the log for a leftover, and remove it.
 func dsn(path string, more ...string) string {
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}
+	q := url.Values{"mode": {"rw"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}
 	for i := 0; i < len(more); i += 2 {
 		q.Add(more[i], more[i+1])
 	}
