@@ -14,9 +14,10 @@ type RequestFilter struct {
 	Status policy.Status
 	By     string // auth.Identity.Key of the requester
 	Target string
-	Mine   bool // the asker's own
-	Decide bool // open ones that the asker may decide on now
-	Limit  int  // 0 = no limit
+	Mine   bool   // the asker's own
+	Decide bool   // open ones that the asker may decide on now
+	After  string // what comes behind this one, which the asker must see
+	Limit  int    // 0 = no limit
 }
 
 // GrantFilter selects grants.
@@ -26,6 +27,7 @@ type GrantFilter struct {
 	By     string
 	Target string
 	Mine   bool
+	After  string // what comes behind this one, which the asker must see
 	Limit  int
 }
 
@@ -36,7 +38,37 @@ type SessionFilter struct {
 	Target string
 	Open   bool
 	Mine   bool
+	After  string // what comes behind this one, which the asker must see
 	Limit  int
+}
+
+// batch is how much of a list is read at once.
+const batch = 256
+
+// sift reads a list by batches until it has limit things to keep, 0 for all there are.
+func sift[T any](after string, limit int, read func(after string, n int) ([]T, error), id func(T) string, keep func(*T) (bool, error)) (kept []T, err error) {
+	for {
+		some, err := read(after, batch)
+		if err != nil {
+			return nil, err
+		}
+		for i := range some {
+			ok, err := keep(&some[i])
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue
+			}
+			if kept = append(kept, some[i]); len(kept) == limit {
+				return kept, nil
+			}
+		}
+		if len(some) < batch {
+			return kept, nil
+		}
+		after = id(some[batch-1])
+	}
 }
 
 // Session is one client connection under a grant, as the store keeps it.
@@ -64,26 +96,20 @@ func (d *Desk) Requests(ctx context.Context, who auth.Identity, f RequestFilter)
 	}
 	p := d.Policy()
 	var seen []policy.Request
-	err := d.store.View(ctx, func(tx *store.Tx) error {
-		all, err := tx.Requests(store.RequestFilter{Status: f.Status, By: by, Target: f.Target, Limit: unlessHidden(f.Limit, !f.Decide && by == who.Key())})
-		for _, r := range all {
-			if p.MaySee(who, r) && (!f.Decide || p.MayDecide(who, r, true, tx.Now()) == nil) {
-				if seen = append(seen, r); len(seen) == f.Limit {
-					break
-				}
+	err := d.store.View(ctx, func(tx *store.Tx) (err error) {
+		if f.After != "" {
+			if _, err := visible(tx, p, who, f.After); err != nil {
+				return failed(err, "request", f.After)
 			}
 		}
+		seen, err = sift(f.After, f.Limit, func(after string, n int) ([]policy.Request, error) {
+			return tx.Requests(store.RequestFilter{Status: f.Status, By: by, Target: f.Target, After: after, Limit: n})
+		}, func(r policy.Request) string { return r.ID }, func(r *policy.Request) (bool, error) {
+			return p.MaySee(who, *r) && (!f.Decide || p.MayDecide(who, *r, true, tx.Now()) == nil), nil
+		})
 		return err
 	})
 	return seen, failed(err, "request", "")
-}
-
-// unlessHidden is a limit that the store may apply: none if what it finds is sifted afterwards.
-func unlessHidden(limit int, all bool) int {
-	if all {
-		return limit
-	}
-	return 0
 }
 
 // Request gives one request that who may see.
@@ -128,34 +154,30 @@ func (d *Desk) Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]
 	if no {
 		return nil, nil
 	}
+	if f.After != "" {
+		if _, _, err := d.shown(ctx, who, f.After); err != nil {
+			return nil, err
+		}
+	}
 	p, live := d.Policy(), f.Live || f.Active
 	var seen []policy.Grant
-	err := d.store.View(ctx, func(tx *store.Tx) error {
-		all, err := tx.Grants(store.GrantFilter{Live: live, By: by, Target: f.Target, Limit: unlessHidden(f.Limit, !live && by == who.Key())})
-		if err != nil {
-			return err
-		}
-		for _, g := range all {
+	err := d.store.View(ctx, func(tx *store.Tx) (err error) {
+		seen, err = sift(f.After, f.Limit, func(after string, n int) ([]policy.Grant, error) {
+			return tx.Grants(store.GrantFilter{Live: live, By: by, Target: f.Target, After: after, Limit: n})
+		}, func(g policy.Grant) string { return g.ID }, func(g *policy.Grant) (bool, error) {
 			if l, ok := d.alive(g.ID); ok {
-				g = l.grant
+				*g = l.grant
 			}
 			if (live && !g.Ended.IsZero()) || (f.Active && !g.Active(tx.Now())) {
-				continue
+				return false, nil
 			}
-			if !g.Identity.Same(who) {
-				r, err := tx.Request(g.Request)
-				if err != nil {
-					return err
-				}
-				if !p.MaySee(who, r) {
-					continue
-				}
+			if g.Identity.Same(who) {
+				return true, nil
 			}
-			if seen = append(seen, g); len(seen) == f.Limit {
-				break
-			}
-		}
-		return nil
+			r, err := tx.Request(g.Request)
+			return err == nil && p.MaySee(who, r), err
+		})
+		return err
 	})
 	return seen, failed(err, "grant", "")
 }
@@ -212,17 +234,16 @@ func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter)
 	if no {
 		return nil, nil
 	}
-	var seen []Session
-	err := d.store.View(ctx, func(tx *store.Tx) error {
-		all, err := tx.Sessions(store.SessionFilter{Grant: f.Grant, By: by, Target: f.Target, Open: f.Open,
-			Limit: unlessHidden(f.Limit, by == who.Key())})
-		for _, s := range all {
-			if d.maySee(who, s) {
-				if seen = append(seen, s); len(seen) == f.Limit {
-					break
-				}
-			}
+	if f.After != "" {
+		if _, err := d.Session(ctx, who, f.After); err != nil {
+			return nil, err
 		}
+	}
+	var seen []Session
+	err := d.store.View(ctx, func(tx *store.Tx) (err error) {
+		seen, err = sift(f.After, f.Limit, func(after string, n int) ([]Session, error) {
+			return tx.Sessions(store.SessionFilter{Grant: f.Grant, By: by, Target: f.Target, Open: f.Open, After: after, Limit: n})
+		}, func(s Session) string { return s.ID }, func(s *Session) (bool, error) { return d.maySee(who, *s), nil })
 		return err
 	})
 	return seen, failed(err, "session", "")

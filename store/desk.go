@@ -14,7 +14,8 @@ type RequestFilter struct {
 	Status policy.Status
 	By     string // auth.Identity.Key of the requester
 	Target string
-	Limit  int // 0 = all
+	After  string // only what the list has behind this id
+	Limit  int    // 0 = all
 }
 
 // GrantFilter selects grants; zero fields select all.
@@ -23,7 +24,8 @@ type GrantFilter struct {
 	Live   bool  // not ended: active, or still to start
 	By     string
 	Target string
-	Limit  int // 0 = all
+	After  string // only what the list has behind this id
+	Limit  int    // 0 = all
 }
 
 // Login is one session of a person with Curfew itself.
@@ -65,6 +67,7 @@ func (tx *Tx) Requests(f RequestFilter) ([]policy.Request, error) {
 	if f.Target != "" {
 		w.and("target = ?", f.Target)
 	}
+	w.after("requests", "created", f.After)
 	return docs[policy.Request](tx, "requests", `SELECT doc FROM requests`+w.limit("created DESC, id", f.Limit), w.args...)
 }
 
@@ -104,6 +107,7 @@ func (tx *Tx) Grants(f GrantFilter) ([]policy.Grant, error) {
 	if f.Target != "" {
 		w.and("target = ?", f.Target)
 	}
+	w.after("grants", "starts", f.After)
 	return docs[policy.Grant](tx, "grants", `SELECT doc FROM grants`+w.limit("starts DESC, id", f.Limit), w.args...)
 }
 

@@ -334,6 +334,16 @@ func (w *where) and(condition string, args ...any) {
 	w.args = append(w.args, args...)
 }
 
+// after goes on behind a row of a list that is in the order of column DESC, id. There is nothing behind a
+// row that is not there.
+func (w *where) after(table, column, id string) {
+	if id == "" {
+		return
+	}
+	mark := "(SELECT " + column + " FROM " + table + " WHERE id = ?)"
+	w.and("("+column+" < "+mark+" OR ("+column+" = "+mark+" AND id > ?))", id, id, id)
+}
+
 func (w *where) limit(order string, n int) string {
 	s := w.sql + " ORDER BY " + order
 	if n > 0 {

@@ -39,13 +39,16 @@ with the receipt of its end: how late it was cut, what was in flight and what be
 			if err != nil {
 				return err
 			}
-			return a.print(grants, func(w io.Writer) { a.showGrants(w, grants) })
+			return a.print(grants, func(w io.Writer) {
+				a.showGrants(w, grants)
+				more(w, cmd, len(grants), f.Limit, func(i int) string { return grants[i].ID })
+			})
 		},
 	}
 	c.Flags().BoolVar(&f.Active, "active", false, "only those that may be used now")
 	c.Flags().StringVar(&f.Target, "target", "", "only for this target")
 	c.Flags().BoolVar(&f.Mine, "mine", false, "only your own")
-	c.Flags().IntVar(&f.Limit, "limit", 100, "at most so many")
+	pageFlags(c, &f.After, &f.Limit)
 	return c
 }
 

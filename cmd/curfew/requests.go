@@ -40,7 +40,10 @@ func newRequests(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(requests, func(w io.Writer) { a.showRequests(w, requests) })
+			return a.print(requests, func(w io.Writer) {
+				a.showRequests(w, requests)
+				more(w, cmd, len(requests), f.Limit, func(i int) string { return requests[i].ID })
+			})
 		},
 	}
 	c.Flags().BoolVar(&open, "open", false, "only those that nobody has decided yet")
@@ -48,7 +51,7 @@ func newRequests(a *app) *cobra.Command {
 	c.Flags().StringVar(&f.Target, "target", "", "only for this target")
 	c.Flags().BoolVar(&f.Mine, "mine", false, "only your own")
 	c.Flags().BoolVar(&f.Decide, "to-decide", false, "only those that wait for your word")
-	c.Flags().IntVar(&f.Limit, "limit", 100, "at most so many")
+	pageFlags(c, &f.After, &f.Limit)
 	c.MarkFlagsMutuallyExclusive("open", "status")
 	c.MarkFlagsMutuallyExclusive("mine", "to-decide")
 	return c

@@ -38,14 +38,17 @@ that you could have decided on; newest first. Or shows one, or ends one.`,
 			if err != nil {
 				return err
 			}
-			return a.print(sessions, func(w io.Writer) { a.showSessions(w, sessions) })
+			return a.print(sessions, func(w io.Writer) {
+				a.showSessions(w, sessions)
+				more(w, cmd, len(sessions), f.Limit, func(i int) string { return sessions[i].ID })
+			})
 		},
 	}
 	c.Flags().StringVar(&f.Grant, "grant", "", "only under this grant")
 	c.Flags().StringVar(&f.Target, "target", "", "only on this target")
 	c.Flags().BoolVar(&f.Open, "open", false, "only those that go on now")
 	c.Flags().BoolVar(&f.Mine, "mine", false, "only your own")
-	c.Flags().IntVar(&f.Limit, "limit", 100, "at most so many")
+	pageFlags(c, &f.After, &f.Limit)
 	c.AddCommand(newKill(a))
 	return c
 }

@@ -65,6 +65,7 @@ func (c *Client) Requests(ctx context.Context, f RequestFilter) ([]Request, erro
 	set(q, "target", f.Target)
 	setBool(q, "mine", f.Mine)
 	setBool(q, "decide", f.Decide)
+	set(q, "after", f.After)
 	setInt(q, "limit", f.Limit)
 	return exchange[[]Request](ctx, c, http.MethodGet, "/v1/requests", q, nil)
 }
@@ -99,6 +100,7 @@ func (c *Client) Grants(ctx context.Context, f GrantFilter) ([]Grant, error) {
 	setBool(q, "active", f.Active)
 	set(q, "target", f.Target)
 	setBool(q, "mine", f.Mine)
+	set(q, "after", f.After)
 	setInt(q, "limit", f.Limit)
 	return exchange[[]Grant](ctx, c, http.MethodGet, "/v1/grants", q, nil)
 }
@@ -130,6 +132,7 @@ func (c *Client) Sessions(ctx context.Context, f SessionFilter) ([]Session, erro
 	set(q, "target", f.Target)
 	setBool(q, "open", f.Open)
 	setBool(q, "mine", f.Mine)
+	set(q, "after", f.After)
 	setInt(q, "limit", f.Limit)
 	return exchange[[]Session](ctx, c, http.MethodGet, "/v1/sessions", q, nil)
 }

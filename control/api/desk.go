@@ -35,7 +35,7 @@ func Explain(err error) *Problem {
 	var e *control.Error
 	if errors.As(err, &e) {
 		// The two packages have the same codes: api names them for the wire, control for the desk.
-		return NewProblem(e.Code, e.Public, e.Next).Because(err)
+		return explainStepUp(e)
 	}
 	var over *control.EndedError
 	if errors.As(err, &over) {
@@ -90,7 +90,7 @@ func (d *Desk) CancelRequest(ctx context.Context, who auth.Identity, id string) 
 // Requests implements Requests.
 func (d *Desk) Requests(ctx context.Context, who auth.Identity, f RequestFilter) ([]policy.Request, error) {
 	return d.Desk.Requests(ctx, who, control.RequestFilter{
-		Status: policy.Status(f.Status), Target: f.Target, Mine: f.Mine, Decide: f.Decide, Limit: f.Limit,
+		Status: policy.Status(f.Status), Target: f.Target, Mine: f.Mine, Decide: f.Decide, After: f.After, Limit: f.Limit,
 	})
 }
 
@@ -106,7 +106,7 @@ func (d *Desk) Wait(ctx context.Context, who auth.Identity, id string) (policy.R
 
 // Grants implements Grants.
 func (d *Desk) Grants(ctx context.Context, who auth.Identity, f GrantFilter) ([]policy.Grant, error) {
-	return d.Desk.Grants(ctx, who, control.GrantFilter{Active: f.Active, Target: f.Target, Mine: f.Mine, Limit: f.Limit})
+	return d.Desk.Grants(ctx, who, control.GrantFilter{Active: f.Active, Target: f.Target, Mine: f.Mine, After: f.After, Limit: f.Limit})
 }
 
 // Grant implements Grants.
@@ -141,7 +141,7 @@ func (d *Desk) Revoke(ctx context.Context, who auth.Identity, id, reason string)
 
 // Sessions implements Sessions.
 func (d *Desk) Sessions(ctx context.Context, who auth.Identity, f SessionFilter) ([]Session, error) {
-	ss, err := d.Desk.Sessions(ctx, who, control.SessionFilter{Grant: f.Grant, Target: f.Target, Open: f.Open, Mine: f.Mine, Limit: f.Limit})
+	ss, err := d.Desk.Sessions(ctx, who, control.SessionFilter{Grant: f.Grant, Target: f.Target, Open: f.Open, Mine: f.Mine, After: f.After, Limit: f.Limit})
 	return showAll(ss, d.showSession), err
 }
 

@@ -20,12 +20,12 @@ func (s *server) sessionRoutes() {
 		Target string `query:"target" maxLength:"128"`
 		Open   bool   `query:"open" doc:"Only those that go on now"`
 		Mine   bool   `query:"mine"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	}) (*body[[]Session], error) {
+		Page
+	}) (*listing[Session], error) {
 		ss, err := s.Sessions.Sessions(ctx, c.who, SessionFilter{
-			Grant: in.Grant, Target: in.Target, Open: in.Open, Mine: in.Mine, Limit: in.Limit,
+			Grant: in.Grant, Target: in.Target, Open: in.Open, Mine: in.Mine, After: in.After, Limit: in.Limit,
 		})
-		return reply(showAll(ss, func(s Session) Session { return s }), err)
+		return list(c, in.Page, ss, func(s Session) Session { return s }, func(s Session) string { return s.ID }, err)
 	})
 	register(s, huma.Operation{
 		OperationID: "session", Method: http.MethodGet, Path: "/v1/sessions/{id}",

@@ -23,6 +23,31 @@ type (
 	}
 )
 
+// Page is a part of a list.
+type Page struct {
+	After string `query:"after" maxLength:"64" doc:"An id: what comes behind it in the list; the Link header of the page before has it"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+// listing is one page of a list. Link leads to the next (RFC 8288), if there may be one.
+type listing[T any] struct {
+	Link string `header:"Link" doc:"rel=next: the next page, if there may be one"`
+	Body []T
+}
+
+func list[T, U any](c *call, p Page, all []T, show func(T) U, id func(U) string, err error) (*listing[U], error) {
+	if err != nil {
+		return nil, err
+	}
+	l := &listing[U]{Body: showAll(all, show)}
+	if n := len(l.Body); n == p.Limit {
+		q := c.url.Query()
+		q.Set("after", id(l.Body[n-1]))
+		l.Link = "<" + c.url.Path + "?" + q.Encode() + `>; rel="next"`
+	}
+	return l, nil
+}
+
 func reply[T any](v T, err error) (*body[T], error) {
 	if err != nil {
 		return nil, err
@@ -35,8 +60,14 @@ func (s *server) loginRoutes() {
 	register(s, huma.Operation{
 		OperationID: "login-start", Method: http.MethodPost, Path: "/v1/login/start", Metadata: unlocked,
 		Summary: "Begin a login", Tags: []string{"login"},
-	}, func(ctx context.Context, c *call, in *body[LoginStart]) (*body[LoginStarted], error) {
-		return reply(s.Logins.Start(ctx, in.Body, c.from))
+		Description: "With a session token in the Authorization header, the login is a step-up: it must be the same " +
+			"person's, and takes that session's place.",
+	}, func(ctx context.Context, c *call, in *struct {
+		Session string `header:"Authorization" maxLength:"1024"`
+		Body    LoginStart
+	}) (*body[LoginStarted], error) {
+		session, _ := bearerToken(in.Session)
+		return reply(s.Logins.Start(ctx, in.Body, session, c.from))
 	})
 	type finished struct {
 		Status int
@@ -97,12 +128,12 @@ func (s *server) requestRoutes() {
 		Target string `query:"target" maxLength:"128"`
 		Mine   bool   `query:"mine"`
 		Decide bool   `query:"decide" doc:"Only open ones that this person may decide now"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	}) (*body[[]Request], error) {
+		Page
+	}) (*listing[Request], error) {
 		rs, err := s.Requests.Requests(ctx, c.who, RequestFilter{
-			Status: in.Status, Target: in.Target, Mine: in.Mine, Decide: in.Decide, Limit: in.Limit,
+			Status: in.Status, Target: in.Target, Mine: in.Mine, Decide: in.Decide, After: in.After, Limit: in.Limit,
 		})
-		return reply(showAll(rs, showRequest), err)
+		return list(c, in.Page, rs, showRequest, func(r Request) string { return r.ID }, err)
 	})
 	register(s, huma.Operation{
 		OperationID: "request", Method: http.MethodGet, Path: "/v1/requests/{id}",
@@ -177,10 +208,10 @@ func (s *server) grantRoutes() {
 		Active bool   `query:"active" doc:"Only those that may be used now"`
 		Target string `query:"target" maxLength:"128"`
 		Mine   bool   `query:"mine"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	}) (*body[[]Grant], error) {
-		gs, err := s.Grants.Grants(ctx, c.who, GrantFilter{Active: in.Active, Target: in.Target, Mine: in.Mine, Limit: in.Limit})
-		return reply(showAll(gs, s.showGrant), err)
+		Page
+	}) (*listing[Grant], error) {
+		gs, err := s.Grants.Grants(ctx, c.who, GrantFilter{Active: in.Active, Target: in.Target, Mine: in.Mine, After: in.After, Limit: in.Limit})
+		return list(c, in.Page, gs, s.showGrant, func(g Grant) string { return g.ID }, err)
 	})
 	register(s, huma.Operation{
 		OperationID: "grant", Method: http.MethodGet, Path: "/v1/grants/{id}",

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"reflect"
 	"time"
 
@@ -136,7 +137,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 				writeProblem(w, internal(incident))
 			}
 		}()
-		ctx := context.WithValue(r.Context(), callKey{}, &call{from: r.RemoteAddr, control: rc})
+		ctx := context.WithValue(r.Context(), callKey{}, &call{from: r.RemoteAddr, url: r.URL, control: rc})
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -148,6 +149,7 @@ type (
 	// call is what a handler may know of the HTTP request beneath it.
 	call struct {
 		from    string // address:port
+		url     *url.URL
 		control *http.ResponseController
 		who     auth.Identity
 		token   string

@@ -61,6 +61,7 @@ type Person struct {
 	ACR      string    `json:"acr,omitempty" doc:"Authentication context class, as the provider asserted it"`
 	AMR      []string  `json:"amr,omitempty" doc:"Authentication methods, as the provider asserted them"`
 	AuthTime time.Time `json:"auth_time,omitzero" doc:"When the provider last saw the person prove themselves"`
+	Declared bool      `json:"mfa_declared,omitempty" doc:"That this was MFA is the configuration's word: the provider asserts nothing"`
 }
 
 // LoginStart begins a login.
@@ -68,6 +69,11 @@ type LoginStart struct {
 	Issuer      string `json:"issuer,omitempty" maxLength:"512" doc:"Issuer URL; may be left out when the server knows one only"`
 	Flow        string `json:"flow" enum:"code,device" doc:"code: in a browser on this machine; device: with a code to type elsewhere"`
 	RedirectURI string `json:"redirect_uri,omitempty" maxLength:"512" doc:"Flow code: http://127.0.0.1:<port>/callback"`
+
+	// A step-up; with a session token in the Authorization header the new login takes that session's place.
+	ACRValues []string `json:"acr_values,omitempty" maxItems:"8" doc:"The login must show one of these context classes,"`
+	AMR       []string `json:"amr,omitempty" maxItems:"8" doc:"or one of these methods"`
+	MaxAge    *int     `json:"max_age,omitempty" minimum:"0" maximum:"86400000" doc:"Proven at most so many seconds before the login"`
 }
 
 // LoginStarted says where the person goes on.
@@ -264,6 +270,7 @@ type RequestFilter struct {
 	Target string `json:"target,omitempty"`
 	Mine   bool   `json:"mine,omitempty"`
 	Decide bool   `json:"decide,omitempty"` // only open ones that the person may decide now
+	After  string `json:"after,omitempty"`  // what comes behind this one in the list
 	Limit  int    `json:"limit,omitempty"`
 }
 
@@ -272,6 +279,7 @@ type GrantFilter struct {
 	Active bool   `json:"active,omitempty"` // only those that may be used now
 	Target string `json:"target,omitempty"`
 	Mine   bool   `json:"mine,omitempty"`
+	After  string `json:"after,omitempty"` // what comes behind this one in the list
 	Limit  int    `json:"limit,omitempty"`
 }
 
@@ -281,6 +289,7 @@ type SessionFilter struct {
 	Target string `json:"target,omitempty"`
 	Open   bool   `json:"open,omitempty"`
 	Mine   bool   `json:"mine,omitempty"`
+	After  string `json:"after,omitempty"` // what comes behind this one in the list
 	Limit  int    `json:"limit,omitempty"`
 }
 
