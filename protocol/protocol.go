@@ -34,14 +34,17 @@ type Doorman interface {
 	// Verifier gives what Engine.Enrol made for this user's password, or nil when nobody has that
 	// name: the Front then goes on with a decoy, so that a stranger can't tell the two apart.
 	Verifier(ctx context.Context, user string) ([]byte, error)
-	// Token checks an OIDC token that was shown at the wire instead of a password.
-	Token(ctx context.Context, user, token string) error
+	// Token gives the grant that a token stands for which was shown at the wire instead of a password: the
+	// name that Verifier's users have. Its errors are Refusals.
+	Token(ctx context.Context, t TokenLogin) (grant string, err error)
+	// Offer says where clients get such tokens; false: none are taken here, whoever shows them.
+	Offer() (Offer, bool)
 }
 
 // Login is what a client said of itself, proven as far as Mechanism goes.
 type Login struct {
-	User        string // the user name at the wire: a grant id
-	Mechanism   string // "scram-sha-256", "scram-sha-256-plus", …
+	User        string // the grant's id: the user name at the wire, or what a token stood for
+	Mechanism   string // "scram-sha-256", "scram-sha-256-plus", …, or by a token Mechanism constants
 	Database    string
 	Application string
 	Address     string // client's address:port
@@ -50,6 +53,13 @@ type Login struct {
 	// Attributes is what else the client said of itself at login (MySQL's connection attributes).
 	Attributes map[string]string
 }
+
+// How a token came.
+const (
+	MechanismOAuth  = "oauthbearer"    // PostgreSQL's OAUTHBEARER (RFC 7628)
+	MechanismOpenID = "openid_connect" // MySQL's authentication_openid_connect_client
+	MechanismToken  = "token"          // as a password in clear, inside TLS
+)
 
 // Client is one accepted connection.
 type Client interface {
@@ -217,6 +227,7 @@ type Refusal struct {
 // Refusals before a session exists.
 const (
 	RefuseLogin       = "login"       // wrong password, unknown user: never says which
+	RefuseToken       = "token"       // a token that proves nothing here, or not who was named
 	RefuseNoGrant     = "no_grant"    // no active grant
 	RefuseTLS         = "tls"         // TLS is required
 	RefuseUnsupported = "unsupported" // replication, an old protocol

@@ -11,7 +11,7 @@ import (
 	"github.com/curfewdb/curfew/protocol"
 )
 
-// How many wrong passwords are looked at. What goes beyond is answered as a wrong password is, by the same
+// How many wrong passwords, and wrong tokens, are looked at. What goes beyond is answered as a wrong password is, by the same
 // steps and in the same time, whether it is right or wrong: nobody learns from it that they are locked out.
 // Each tally loses one in the time that stands beside it, so nobody is locked out for good.
 //
@@ -148,6 +148,7 @@ type doorman struct {
 	protocol.Doorman
 	guesses *guesses
 	from    netip.Prefix
+	at      Listener
 
 	name   string
 	locked bool
@@ -162,6 +163,17 @@ func (d *doorman) Verifier(ctx context.Context, user string) ([]byte, error) {
 		stored = nil
 	}
 	return stored, err
+}
+
+// Token asks on behalf of this listener. Nobody can guess a token, so whoever is locked out may know: what is
+// saved is asking the identity provider about each.
+func (d *doorman) Token(ctx context.Context, t protocol.TokenLogin) (string, error) {
+	d.name, d.locked = t.Email, d.guesses.tooMany(d.from, t.Email)
+	if d.locked {
+		return "", &protocol.Refusal{Code: protocol.RefuseLimit, Public: "too many tokens from your address proved nothing; wait a minute and log in with a new one"}
+	}
+	t.Engine, t.Target = d.at.Engine, d.at.Target
+	return d.Doorman.Token(ctx, t)
 }
 
 // wrong and right keep how the login ended.

@@ -116,7 +116,7 @@ func (m *metrics) moved(target string, was, is counts) {
 }
 
 // refusals are the reasons that a connection may be refused for.
-var refusals = []string{protocol.RefuseLogin, protocol.RefuseNoGrant, protocol.RefuseTLS, protocol.RefuseUnsupported,
+var refusals = []string{protocol.RefuseLogin, protocol.RefuseToken, protocol.RefuseNoGrant, protocol.RefuseTLS, protocol.RefuseUnsupported,
 	protocol.RefuseLimit, protocol.RefuseUnavailable, recorder.EndDrained, recorder.EndViolation, "other"}
 
 // refuse counts a connection that did not become a session.

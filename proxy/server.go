@@ -192,7 +192,7 @@ func (s *Server) receive(ctx context.Context, l Listener, st *stranger) {
 func (s *Server) greet(l Listener, st *stranger) (protocol.Client, error) {
 	ctx, cancel := context.WithTimeout(st.ctx, acceptTimeout)
 	defer cancel()
-	door := &doorman{Doorman: s.cfg.Doorman, guesses: s.guesses, from: st.from}
+	door := &doorman{Doorman: s.cfg.Doorman, guesses: s.guesses, from: st.from, at: l}
 	client, err := l.Front.Accept(ctx, st.conn, door)
 	switch {
 	case err == nil:
@@ -203,7 +203,7 @@ func (s *Server) greet(l Listener, st *stranger) (protocol.Client, error) {
 	}
 	address := st.conn.RemoteAddr().String()
 	var refusal *protocol.Refusal
-	if errors.As(err, &refusal) && refusal.Code == protocol.RefuseLogin {
+	if errors.As(err, &refusal) && (refusal.Code == protocol.RefuseLogin || refusal.Code == protocol.RefuseToken) {
 		door.wrong()
 		s.cfg.FailedLogin(address)
 	}

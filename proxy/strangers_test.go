@@ -301,13 +301,15 @@ func ask(t *testing.T, g *guesses, ip, user, password string) (let bool) {
 }
 
 // book is a doorman who knows every name; the password is "right".
-type book struct{ asked int }
+type book struct {
+	protocol.NoTokens
+	asked int
+}
 
 func (b *book) Verifier(context.Context, string) ([]byte, error) {
 	b.asked++
 	return []byte("right"), nil
 }
-func (b *book) Token(context.Context, string, string) error { return nil }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -91,7 +91,7 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	}
 	h.proxy = proxy.New(proxy.Config{
 		Node: cfg.Node, Installation: h.store.Installation(), Engines: h.engines, EngineNames: engineOf(cfg),
-		Doorman: grants{h.desk}, Grants: grants{h.desk}, Recordings: recordings{h.library},
+		Doorman: grants{desk: h.desk}, Grants: grants{desk: h.desk}, Recordings: recordings{h.library},
 		Sessions: journal{h.store}, Accounts: journal{h.store},
 		MaxStrangers: cfg.Limits.Strangers, MaxShare: cfg.Limits.PerAddress,
 		FailedLogin: h.failedLogin("wire"), Metrics: h.metrics, Log: h.log, Step: o.step,

@@ -17,7 +17,10 @@ import (
 // store's rows what the proxy asks for.
 
 // grants is the desk, as the proxy sees it: proxy.Grants and protocol.Doorman.
-type grants struct{ desk *control.Desk }
+type grants struct {
+	protocol.NoTokens
+	desk *control.Desk
+}
 
 var (
 	_ proxy.Grants     = grants{}
@@ -26,11 +29,6 @@ var (
 
 func (g grants) Verifier(ctx context.Context, user string) ([]byte, error) {
 	return g.desk.Verifier(ctx, user)
-}
-
-// Token refuses: logins with a token of the provider's own are not offered at the wire.
-func (g grants) Token(context.Context, string, string) error {
-	return &protocol.Refusal{Code: protocol.RefuseLogin, Public: "log in with your grant's id and password; `curfew credentials GRANT` shows them"}
 }
 
 func (g grants) Find(ctx context.Context, user string) (policy.Grant, error) {

@@ -86,10 +86,9 @@ func TestRecorderDegraded(t *testing.T) {
 }
 
 // nobody has no grant, so that what it is asked for is made up.
-type nobody struct{}
+type nobody struct{ protocol.NoTokens }
 
 func (nobody) Verifier(context.Context, string) ([]byte, error) { return nil, nil }
-func (nobody) Token(context.Context, string, string) error      { return nil }
 
 // The salt that a name which nobody has is shown stays the same across restarts and is the same at every
 // listener, as a grant's is: otherwise a stranger could tell the two apart.

@@ -21,6 +21,7 @@ const killTime = 10 * time.Second
 // node is one Curfew process: an engine, a listener with its front, and the life of a session as package
 // proxy lives it, without grants, ledger and disk.
 type node struct {
+	protocol.NoTokens
 	*suite
 	t            *testing.T
 	installation string
@@ -134,8 +135,6 @@ func (n *node) Verifier(_ context.Context, user string) ([]byte, error) {
 	}
 	return nil, nil
 }
-
-func (n *node) Token(context.Context, string, string) error { return errors.New("no tokens here") }
 
 func (n *node) find(user string) *grant {
 	n.mu.Lock()

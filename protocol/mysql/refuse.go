@@ -76,7 +76,7 @@ func public(mariadb bool, why error) (no errno, text string) {
 // errnoOf gives a Refusal's error number.
 func errnoOf(mariadb bool, code string) errno {
 	switch code {
-	case protocol.RefuseLogin, protocol.RefuseNoGrant:
+	case protocol.RefuseLogin, protocol.RefuseToken, protocol.RefuseNoGrant:
 		return errnoDenied
 	case protocol.RefuseTLS:
 		return errnoTLS

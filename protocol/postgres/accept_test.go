@@ -227,7 +227,7 @@ func TestUnknownUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := doorman{"gknown", verifier}
+	d := doorman{user: "gknown", verifier: verifier}
 	first := map[string]string{}
 	for _, user := range []string{"gknown", "gnobody", "gknown", "gnobody"} {
 		s := newStranger(t, f, d)

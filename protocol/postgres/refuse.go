@@ -66,7 +66,7 @@ func stateOf(code string) string {
 	switch code {
 	case protocol.RefuseLogin:
 		return statePassword
-	case protocol.RefuseNoGrant, protocol.RefuseTLS:
+	case protocol.RefuseToken, protocol.RefuseNoGrant, protocol.RefuseTLS:
 		return stateAuth
 	case protocol.RefuseUnsupported:
 		return stateUnsupported

@@ -8,25 +8,28 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/protocol"
 )
 
 // doormen know the users of several accounts.
-type doormen map[string]*wire
+type doormen struct {
+	protocol.NoTokens
+	of map[string]*wire
+}
 
 func (d doormen) Verifier(ctx context.Context, user string) ([]byte, error) {
-	if w := d[user]; w != nil {
+	if w := d.of[user]; w != nil {
 		return w.doorman.Verifier(ctx, user)
 	}
 	return nil, nil
 }
 
-func (d doormen) Token(context.Context, string, string) error { return nil }
-
 // TestOneListenerManyTargets: the user's name alone says where a session goes, on whichever target that is;
 // two servers' sessions have cancel keys that don't meet.
 func TestOneListenerManyTargets(t *testing.T) {
 	plain, secured := newWire(t, 0, FrontConfig{}), newSecureWire(t, "", FrontConfig{})
-	d := doormen{plain.user: plain, "other": secured.wire}
+	d := doormen{of: map[string]*wire{plain.user: plain, "other": secured.wire}}
 	secured.doorman.user = "other"
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +48,7 @@ func TestOneListenerManyTargets(t *testing.T) {
 				if err != nil {
 					return
 				}
-				w := d[c.Login().User]
+				w := d.of[c.Login().User]
 				link, err := c.Attach(w.held, w.account)
 				if err == nil {
 					err = link.Relay(w.held, w.sink)
@@ -55,7 +58,7 @@ func TestOneListenerManyTargets(t *testing.T) {
 		}
 	}()
 	seen := map[string]bool{}
-	for user, w := range d {
+	for user, w := range d.of {
 		c, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/orders?sslmode=disable", user, grantPassword, l.Addr()))
 		if err != nil {
 			t.Fatal(err)
@@ -72,8 +75,8 @@ func TestOneListenerManyTargets(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(seen) != len(d) {
-		t.Errorf("%d pids for %d sessions", len(seen), len(d))
+	if len(seen) != len(d.of) {
+		t.Errorf("%d pids for %d sessions", len(seen), len(d.of))
 	}
 	l.Close()
 	sessions.Wait()

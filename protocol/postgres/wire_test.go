@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -132,6 +131,7 @@ func show(events []recorder.Event) string {
 
 // doorman knows one user.
 type doorman struct {
+	protocol.NoTokens
 	user     string
 	verifier []byte
 }
@@ -142,8 +142,6 @@ func (d doorman) Verifier(_ context.Context, user string) ([]byte, error) {
 	}
 	return nil, nil
 }
-
-func (d doorman) Token(context.Context, string, string) error { return errors.New("no tokens here") }
 
 // wire is a listener whose sessions go to an account of its own.
 type wire struct {
@@ -182,7 +180,7 @@ func wireTo(t *testing.T, a *account, cfg FrontConfig) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.doorman = doorman{w.user, verifier}
+	w.doorman = doorman{user: w.user, verifier: verifier}
 	w.held, w.end = context.WithCancelCause(t.Context())
 	if w.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

@@ -32,6 +32,7 @@ const (
 )
 
 type bare struct {
+	protocol.NoTokens
 	url, password, role string
 	dir                 string // of recordings; empty: events are made and thrown away
 	durability          string
@@ -197,11 +198,6 @@ func (b *bare) Verifier(_ context.Context, user string) ([]byte, error) {
 		return nil, nil
 	}
 	return b.verifier, nil
-}
-
-// Token knows none.
-func (b *bare) Token(context.Context, string, string) error {
-	return &protocol.Refusal{Code: protocol.RefuseLogin, Public: "not here"}
 }
 
 // recordings is where a bare relay keeps them.
