@@ -29,6 +29,17 @@ func counted(t *testing.T, kind string) int {
 	return n
 }
 
+// questions is how many messages the server has been sent so far.
+func questions(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(super(t, "", "SELECT variable_value FROM "+map[bool]string{true: "information_schema", false: "performance_schema"}[testServer.IsMariaDB()]+
+		".global_status WHERE variable_name = 'Questions'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // TestBusyCrowd: a cut of many sessions that all run something takes no time for each.
 func TestBusyCrowd(t *testing.T) {
 	const many = 25
@@ -43,12 +54,15 @@ func TestBusyCrowd(t *testing.T) {
 	eventually(t, "all run", func() bool {
 		return super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE info = 'DO SLEEP(600)' AND user = ?", spec.Name) == strconv.Itoa(many)
 	})
-	before := kills(t)
+	before, gaps := kills(t), counted(t, "do")
 	began := time.Now()
 	finish(t, a)
 	// Each is told once or a few times by its id; KILL USER counts as one, and is slow.
 	if n := kills(t) - before; n < many {
 		t.Errorf("%d sessions were ended by %d KILLs", many, n)
+	}
+	if n := counted(t, "do") - gaps; testServer.IsMariaDB() && n < many {
+		t.Errorf("%d sessions left SLEEP() with %d moments between them", many, n)
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s", took)
@@ -90,7 +104,7 @@ func TestCrowd(t *testing.T) {
 		stays := direct(t, a, "orders")
 		join(t, a, stays)
 		enter(1<<30, 7) // its backend has ended by itself
-		before := selects(t)
+		before, sent := selects(t), questions(t)
 		var all sync.WaitGroup
 		outcomes := make([]protocol.Outcome, len(crowd))
 		if err := take(t.Context(), a.killing); err != nil { // until all of them wait
@@ -116,6 +130,9 @@ func TestCrowd(t *testing.T) {
 		all.Wait()
 		if asked := selects(t) - before; asked > many {
 			t.Errorf("%d sessions ended, and the server was asked %d questions", len(crowd), asked)
+		}
+		if asked := questions(t) - sent; testServer.IsMariaDB() && asked > many {
+			t.Errorf("%d sessions ended by %d messages to the server", len(crowd), asked)
 		}
 		for i, f := range crowd {
 			want := protocol.FateNone

@@ -50,6 +50,7 @@ type end struct {
 	idle     bool   // it was between two statements
 	reads    bool   // what it ran only reads
 	rolled   bool   // it was seen rolling back
+	sleeps   bool   // it is in SLEEP()
 	stale    bool   // the list of transactions was an old one
 	quiet    bool   // nothing was committed meanwhile
 	link     session
@@ -329,14 +330,14 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 		}
 		err = c.each(ctx, mark+text, func(rows *sql.Rows) error {
 			var e end
-			var command, info, state string
-			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state); err != nil {
+			var command, info, state, stage string
+			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state, &stage); err != nil {
 				return err
 			}
 			if len(only) > 1 && !slices.Contains(only, e.pid) {
 				return nil
 			}
-			e.idle, e.reads, e.rolled = command == "Sleep", onlyReads(info), state == "ROLLING BACK"
+			e.idle, e.reads, e.rolled, e.sleeps = command == "Sleep", onlyReads(info), state == "ROLLING BACK", stage == "User sleep"
 			if e.link = links[e.pid]; e.link != nil {
 				e.inFlight = e.link.inFlight()
 			}
@@ -357,18 +358,6 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 		return err
 	})
 	return ends, n, err
-}
-
-// shoot sends the KILLs. MariaDB has one for all of a user's, KILL USER, which takes 10 ms and more for each
-// thread that runs something; by their ids hundreds are gone in less.
-func shoot(ctx context.Context, c *conn, ends []end) error {
-	for _, e := range ends {
-		_, err := c.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", e.pid))
-		if err != nil && !is(err, 1094) { // it is gone already
-			return err
-		}
-	}
-	return nil
 }
 
 // onlyReads says whether a statement can't have written: by its first word, and without a function of
