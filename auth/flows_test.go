@@ -69,7 +69,7 @@ func (d *demo) relyingParty(t *testing.T) *auth.Provider {
 
 func (d *demo) login(t *testing.T, p *auth.Provider, name string) (auth.Identity, string, error) {
 	t.Helper()
-	authURL, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:45678/callback")
+	authURL, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:45678/callback", auth.Asked{ACR: []string{provider.ACR}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestRefreshTokenUsedTwice(t *testing.T) {
 func TestDeviceFlow(t *testing.T) {
 	d := newDemo(t)
 	p := d.relyingParty(t)
-	dev, err := p.DeviceStart(t.Context())
+	dev, err := p.DeviceStart(t.Context(), auth.Asked{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,10 +164,10 @@ func TestDeviceFlow(t *testing.T) {
 	if _, _, err := p.DevicePoll(t.Context(), dev); !errors.Is(err, auth.ErrSlowDown) {
 		t.Fatalf("asked again at once: %v", err)
 	}
-	if err := provider.ConfirmDevice(t.Context(), dev.VerificationURI, strings.ToLower(dev.UserCode), []byte("not the right key at all"), "alice"); err == nil {
+	if err := provider.ConfirmDevice(t.Context(), dev.VerificationURI, strings.ToLower(dev.UserCode), []byte("not the right key at all"), "alice", true); err == nil {
 		t.Fatal("confirmed without the key")
 	}
-	if err := provider.ConfirmDevice(t.Context(), dev.VerificationURI, strings.ToLower(dev.UserCode), d.key, "alice"); err != nil {
+	if err := provider.ConfirmDevice(t.Context(), dev.VerificationURI, strings.ToLower(dev.UserCode), d.key, "alice", true); err != nil {
 		t.Fatal(err)
 	}
 	id, refresh, err := p.DevicePoll(t.Context(), dev)
@@ -190,7 +190,7 @@ func TestCodeServesOnce(t *testing.T) {
 	d := newDemo(t)
 	p := d.relyingParty(t)
 	begin := func() (auth.Pending, auth.Answer) {
-		authURL, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:45678/callback")
+		authURL, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:45678/callback", auth.Asked{ACR: []string{provider.ACR}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestProviderDown(t *testing.T) {
 	if err != nil {
 		t.Fatalf("an issuer that is down stops the server: %v", err)
 	}
-	if _, _, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback"); err == nil {
+	if _, _, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback", auth.Asked{}); err == nil {
 		t.Fatal("no issuer, and a login began")
 	}
 	if ln, err = provider.Listen(t.Context(), addr); err != nil {
@@ -292,7 +292,7 @@ func TestConfidentialClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		authURL, pending, err := p.AuthURL(t.Context(), redirect)
+		authURL, pending, err := p.AuthURL(t.Context(), redirect, auth.Asked{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +310,7 @@ func TestConfidentialClient(t *testing.T) {
 		if _, _, err := p.Refresh(t.Context(), refresh, id); err != nil {
 			t.Error(err)
 		}
-		if dev, err := p.DeviceStart(t.Context()); err != nil || dev.UserCode == "" {
+		if dev, err := p.DeviceStart(t.Context(), auth.Asked{}); err != nil || dev.UserCode == "" {
 			t.Errorf("device flow: %+v %v", dev, err)
 		}
 	}
@@ -321,7 +321,7 @@ func TestAuthURL(t *testing.T) {
 	p := d.relyingParty(t)
 	seen := map[string]bool{}
 	for range 3 {
-		raw, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback")
+		raw, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback", auth.Asked{})
 		if err != nil {
 			t.Fatal(err)
 		}

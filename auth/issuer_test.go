@@ -133,7 +133,7 @@ func (is *issuer) relyingParty(t *testing.T, change ...func(*auth.IssuerConfig))
 // login runs a code flow whose ID token is what token makes of the login's nonce.
 func (is *issuer) login(t *testing.T, p *auth.Provider, token func(nonce string) string) (auth.Identity, error) {
 	t.Helper()
-	_, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback")
+	_, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback", auth.Asked{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +355,7 @@ func TestClaims(t *testing.T) {
 func TestStateOfAnother(t *testing.T) {
 	is := newIssuer(t)
 	p := is.relyingParty(t)
-	_, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback")
+	_, pending, err := p.AuthURL(t.Context(), "http://127.0.0.1:1/callback", auth.Asked{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +36,57 @@ var (
 	// ErrNoDevice: the issuer offers no device flow.
 	ErrNoDevice = errors.New("the issuer offers no device flow")
 
+	// ErrWeak: the person logged in, and the provider does not say that they did so as was asked.
+	ErrWeak = errors.New("the login does not show what was asked for")
+
 	errNoIDToken = errors.New("the issuer sent no ID token")
 )
+
+// Asked is what a login has to show beyond who somebody is: a step-up (RFC 9470). Providers may do less than
+// they are asked for, so the answer is held against it.
+type Asked struct {
+	ACR    []string       // one of these context classes,
+	AMR    []string       // or one of these methods. There is no way to ask for a method: it is looked at only
+	MaxAge *time.Duration // a proof not older than that when the login began; 0: a new one
+	Hint   string         // who is expected, for the provider's page
+}
+
+// ask gives the parameters of OpenID Connect Core section 3.1.2.1. Where only methods are wanted, fallback
+// names the context classes that bring them.
+func (a Asked) ask(fallback []string) url.Values {
+	v := url.Values{}
+	acr := a.ACR
+	if len(acr) == 0 && len(a.AMR) > 0 {
+		acr = fallback
+	}
+	if len(acr) > 0 {
+		v.Set("acr_values", strings.Join(acr, " "))
+	}
+	if a.MaxAge != nil {
+		v.Set("max_age", strconv.FormatInt(int64(*a.MaxAge/time.Second), 10))
+	}
+	if a.Hint != "" {
+		v.Set("login_hint", a.Hint)
+	}
+	return v
+}
+
+// Shown holds a login that began at a time against what it was asked to show.
+func (a Asked) Shown(id Identity, begun time.Time) error {
+	strong := len(a.ACR)+len(a.AMR) == 0 || id.Declared || id.ACR != "" && slices.Contains(a.ACR, id.ACR) ||
+		slices.ContainsFunc(id.AMR, func(method string) bool { return slices.Contains(a.AMR, method) })
+	switch {
+	case !strong:
+		return fmt.Errorf("%w: its acr is %q and its amr %q, wanted was one of %q or %q", ErrWeak, id.ACR, id.AMR, a.ACR, a.AMR)
+	case a.MaxAge == nil:
+		return nil
+	case id.AuthTime.IsZero():
+		return fmt.Errorf("%w: it says nothing of when the person proved who they are (auth_time)", ErrWeak)
+	case id.AuthTime.Before(begun.Add(-*a.MaxAge - skew)):
+		return fmt.Errorf("%w: the person proved who they are at %s, too long before this login", ErrWeak, id.AuthTime.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
 
 // Pending is a code-flow login between AuthURL and Exchange. It is secret: who has it and the code, has
 // the login.
@@ -44,6 +95,8 @@ type Pending struct {
 	Nonce       string
 	Verifier    string // PKCE
 	RedirectURI string
+	Asked       Asked
+	Begun       time.Time
 }
 
 // Answer is what the browser brought back to the redirect URI.
@@ -55,18 +108,22 @@ type Answer struct {
 
 // AuthURL begins a login with authorization code and PKCE: the address to open in a browser, and what
 // Exchange needs later.
-func (p *Provider) AuthURL(ctx context.Context, redirectURI string) (string, Pending, error) {
+func (p *Provider) AuthURL(ctx context.Context, redirectURI string, asked Asked) (string, Pending, error) {
 	_, d, err := p.discover(ctx)
 	if err != nil {
 		return "", Pending{}, err
 	}
 	pending := Pending{
 		State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), RedirectURI: redirectURI,
+		Asked: asked, Begun: time.Now(),
 	}
 	conf := d.oauth
 	conf.RedirectURL = redirectURI
-	return conf.AuthCodeURL(pending.State, oidc.Nonce(pending.Nonce), oauth2.S256ChallengeOption(pending.Verifier)),
-		pending, nil
+	more := []oauth2.AuthCodeOption{oidc.Nonce(pending.Nonce), oauth2.S256ChallengeOption(pending.Verifier)}
+	for name, value := range asked.ask(p.cfg.ACRValues) {
+		more = append(more, oauth2.SetAuthURLParam(name, value[0]))
+	}
+	return conf.AuthCodeURL(pending.State, more...), pending, nil
 }
 
 // Exchange ends it: the identity, and the refresh token if the issuer gives any.
@@ -87,8 +144,21 @@ func (p *Provider) Exchange(ctx context.Context, pending Pending, a Answer) (Ide
 	if err != nil {
 		return Identity{}, "", tokenError(err, ErrExpired)
 	}
-	id, err := p.identify(ctx, d, tok, pending.Nonce)
+	return p.loggedIn(ctx, d, tok, pending.Nonce, pending.Asked, pending.Begun)
+}
+
+// loggedIn is what both flows end with.
+func (p *Provider) loggedIn(ctx context.Context, d *discovered, tok *oauth2.Token, nonce string, asked Asked, begun time.Time) (Identity, string, error) {
+	id, err := p.identify(ctx, d, tok, nonce)
 	if err != nil {
+		return Identity{}, "", err
+	}
+	// An issuer that is declared is taken at that word for the login that has just been made, and for no
+	// longer than that.
+	if id.Declared && id.AuthTime.IsZero() {
+		id.AuthTime = time.Now().UTC().Truncate(time.Second)
+	}
+	if err := asked.Shown(id, begun); err != nil {
 		return Identity{}, "", err
 	}
 	return id, tok.RefreshToken, nil
@@ -102,12 +172,15 @@ type Device struct {
 	VerificationURIComplete string
 	Interval                time.Duration // least time between polls
 	Expires                 time.Time
+	Asked                   Asked
+	Begun                   time.Time
 }
 
-// DeviceStart begins a device login.
+// DeviceStart begins a device login. RFC 8628 has no way to ask for a strength or an age: the parameters are
+// sent all the same, some providers heed them, and the answer is held against them.
 //
 // x/oauth2's own DeviceAuth neither heeds the context nor names a confidential client.
-func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
+func (p *Provider) DeviceStart(ctx context.Context, asked Asked) (Device, error) {
 	ctx, d, err := p.discover(ctx)
 	if err != nil {
 		return Device{}, err
@@ -115,7 +188,9 @@ func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
 	if d.oauth.Endpoint.DeviceAuthURL == "" {
 		return Device{}, ErrNoDevice
 	}
-	form := url.Values{"client_id": {p.cfg.ClientID}, "scope": {strings.Join(p.cfg.Scopes, " ")}}
+	form := asked.ask(p.cfg.ACRValues)
+	form.Set("client_id", p.cfg.ClientID)
+	form.Set("scope", strings.Join(p.cfg.Scopes, " "))
 	if p.cfg.ClientSecret != "" && d.oauth.Endpoint.AuthStyle == oauth2.AuthStyleInParams {
 		form.Set("client_secret", p.cfg.ClientSecret)
 	}
@@ -127,6 +202,7 @@ func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
 	if d.oauth.Endpoint.AuthStyle == oauth2.AuthStyleInHeader {
 		r.SetBasicAuth(url.QueryEscape(p.cfg.ClientID), url.QueryEscape(p.cfg.ClientSecret))
 	}
+	begun := time.Now()
 	resp, err := p.client.Do(r)
 	if err != nil {
 		return Device{}, fmt.Errorf("device flow: %w", transportError(err))
@@ -140,7 +216,9 @@ func (p *Provider) DeviceStart(ctx context.Context) (Device, error) {
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return Device{}, fmt.Errorf("device flow: %w", err)
 	}
-	return device(answer)
+	dev, err := device(answer)
+	dev.Asked, dev.Begun = asked, begun
+	return dev, err
 }
 
 func device(a oauth2.DeviceAuthResponse) (Device, error) {
@@ -185,11 +263,7 @@ func (p *Provider) DevicePoll(ctx context.Context, dev Device) (Identity, string
 	if err != nil {
 		return Identity{}, "", tokenError(err, ErrExpired)
 	}
-	id, err := p.identify(ctx, d, tok, "")
-	if err != nil {
-		return Identity{}, "", err
-	}
-	return id, tok.RefreshToken, nil
+	return p.loggedIn(ctx, d, tok, "", dev.Asked, dev.Begun)
 }
 
 // Refresh asks the provider whether it still vouches for prev, and for what the person is now. The
@@ -218,9 +292,13 @@ func (p *Provider) Refresh(ctx context.Context, refreshToken string, prev Identi
 	if !id.Same(prev) {
 		return Identity{}, "", fmt.Errorf("%w: the refresh names another person", ErrGone)
 	}
-	// A refresh is no new authentication. An issuer that repeats no evidence has not withdrawn it.
+	// A refresh is no new authentication: an issuer that repeats no evidence has not withdrawn it, and one
+	// that calls the refresh a proof (Core 12.2 forbids it) does not make the person prove anything.
 	if id.ACR == "" && id.AMR == nil && (id.AuthTime.IsZero() || id.AuthTime.Equal(prev.AuthTime)) {
-		id.ACR, id.AMR, id.AuthTime = prev.ACR, prev.AMR, prev.AuthTime
+		id.ACR, id.AMR = prev.ACR, prev.AMR
+	}
+	if id.AuthTime.IsZero() || id.AuthTime.After(prev.AuthTime) {
+		id.AuthTime = prev.AuthTime
 	}
 	return id, tok.RefreshToken, nil
 }
@@ -228,6 +306,7 @@ func (p *Provider) Refresh(ctx context.Context, refreshToken string, prev Identi
 // reidentify is for issuers whose refreshes bring no ID token (Core 12.2 leaves it to them).
 func (p *Provider) reidentify(ctx context.Context, d *discovered, tok *oauth2.Token, prev Identity) (Identity, error) {
 	if d.op.UserInfoEndpoint() == "" {
+		prev.Declared = p.cfg.Declared
 		return prev, nil
 	}
 	all := map[string]json.RawMessage{}

@@ -41,6 +41,10 @@ type IssuerConfig struct {
 	// TrustEmail takes an e-mail as verified if the issuer says nothing about it (many corporate
 	// directories do not). It never overrules email_verified=false.
 	TrustEmail bool
+	// ACRValues are asked for where a method (amr) is wanted, which can't be asked for itself.
+	ACRValues []string
+	// Declared says that nobody logs in there without MFA, though the issuer asserts nothing of the kind.
+	Declared bool
 
 	HTTP *http.Client // transport to use, e.g. with a private CA; limits are put around it
 	Log  *slog.Logger

@@ -128,8 +128,10 @@ func (p *Provider) userinfo(ctx context.Context, d *discovered, tok *oauth2.Toke
 	return nil
 }
 
-// describe fills in who the person is to readers and to the policy: e-mail, name, groups.
+// describe fills in who the person is to readers and to the policy: e-mail, name, groups, and what the
+// configuration says of the issuer.
 func (p *Provider) describe(id *Identity, all map[string]json.RawMessage) {
+	id.Declared = p.cfg.Declared
 	id.Name = stringOf(all["name"])
 	if id.Name == "" {
 		id.Name = stringOf(all["preferred_username"])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/store"
 )
 
@@ -16,6 +17,7 @@ const (
 	CodeConflict        = "conflict"        // it is too late for that, or it has been done
 	CodePolicy          = "policy"          // no rule allows it
 	CodeUnauthenticated = "unauthenticated" // the asker is not logged in, or no longer
+	CodeStepUp          = "step_up"         // the asker's login is too weak or too old for this; a new one may do
 	CodeUnavailable     = "unavailable"     // the store or the identity provider can't be used now
 )
 
@@ -26,6 +28,8 @@ type Error struct {
 	Public string // what happened
 	Next   string // what to do next
 	Err    error  // cause; may be nil
+
+	StepUp *policy.StepUp // CodeStepUp: what a new login has to show
 }
 
 func (e *Error) Error() string {

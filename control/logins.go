@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -28,6 +29,8 @@ const (
 	// Strangers may begin logins, so what they leave behind is bounded: the oldest gives way.
 	mostLogins     = 5000
 	mostLoginsFrom = 100
+	mostAsked      = 16        // context classes and methods of a step-up
+	webTime        = time.Hour // a browser's session
 
 	defaultSession = 12 * time.Hour
 	defaultRefresh = 5 * time.Minute
@@ -58,6 +61,7 @@ type LoginOptions struct {
 	Sealer    *auth.Sealer  // for refresh tokens
 	Refresh   time.Duration // how old a check at the provider may be; default 5 minutes
 	Session   time.Duration // how long a session token is good; default 12 hours
+	Web       string        // where browsers come back to from logins for the pages; empty: there are none
 	Log       *slog.Logger
 }
 
@@ -74,6 +78,7 @@ type Logins struct {
 	sealer    *auth.Sealer
 	refresh   time.Duration
 	session   time.Duration
+	web       string
 	log       *slog.Logger
 
 	turns turns // one at a time works with one stored login
@@ -93,6 +98,8 @@ type pendingLogin struct {
 	begun    time.Time
 	expires  time.Time
 	code     auth.Pending
+	instead  *store.Login // the session that this one takes the place of
+	note     string
 
 	// of a device login, guarded by Logins.mu
 	device auth.Device
@@ -104,7 +111,7 @@ type pendingLogin struct {
 func NewLogins(o LoginOptions) (*Logins, error) {
 	l := &Logins{
 		store: o.Store, desk: o.Desk, providers: map[string]*auth.Provider{}, sealer: o.Sealer,
-		refresh: cmp.Or(o.Refresh, defaultRefresh), session: cmp.Or(o.Session, defaultSession), log: o.Log,
+		refresh: cmp.Or(o.Refresh, defaultRefresh), session: cmp.Or(o.Session, defaultSession), web: o.Web, log: o.Log,
 		turns: turns{held: map[string]*turn{}}, pending: map[string]*pendingLogin{},
 		missed: map[string]time.Time{}, unsaved: map[string]string{},
 	}
@@ -126,9 +133,13 @@ func NewLogins(o LoginOptions) (*Logins, error) {
 // StartLogin asks for a login.
 type StartLogin struct {
 	Issuer      string // may be empty if there is one only
-	Flow        string // "code" or "device"
+	Flow        string // "code", "device", or "web": code, with the pages as where the browser comes back to
 	RedirectURI string // code: http://127.0.0.1:<port>/callback
 	From        string // the asker's address
+
+	Asked   auth.Asked // what the login has to show: a step-up
+	Session string     // the session token that is to be replaced; the login must be the same person's
+	Note    string     // comes back with the login; web: where the person wanted to go
 }
 
 // StartedLogin is where the person goes on.
@@ -146,26 +157,31 @@ type StartedLogin struct {
 
 // Start begins a login.
 func (l *Logins) Start(ctx context.Context, s StartLogin) (StartedLogin, error) {
-	p, err := l.provider(s.Issuer)
+	now := time.Now()
+	login := &pendingLogin{
+		secret: random(32), flow: s.Flow, from: hostOf(s.From), begun: now, expires: now.Add(loginTime), note: s.Note,
+	}
+	err := l.instead(ctx, login, &s)
+	if err == nil && login.provider == nil {
+		login.provider, err = l.provider(s.Issuer)
+	}
 	if err != nil {
 		return StartedLogin{}, err
 	}
-	now := time.Now()
-	login := &pendingLogin{
-		secret: random(32), provider: p, flow: s.Flow, from: hostOf(s.From), begun: now, expires: now.Add(loginTime),
-	}
-	started := StartedLogin{}
+	p, started := login.provider, StartedLogin{}
 	switch s.Flow {
-	case "code":
-		if err := loopbackRedirect(s.RedirectURI); err != nil {
+	case "code", "web":
+		if s.Flow == "web" {
+			s.RedirectURI = l.web
+		} else if err := loopbackRedirect(s.RedirectURI); err != nil {
 			return StartedLogin{}, err
 		}
-		if started.AuthURL, login.code, err = p.AuthURL(ctx, s.RedirectURI); err != nil {
+		if started.AuthURL, login.code, err = p.AuthURL(ctx, s.RedirectURI, s.Asked); err != nil {
 			return StartedLogin{}, unreachable(err)
 		}
 		started.State = login.code.State
 	case "device":
-		d, err := p.DeviceStart(ctx)
+		d, err := p.DeviceStart(ctx, s.Asked)
 		if errors.Is(err, auth.ErrNoDevice) {
 			return StartedLogin{}, &Error{Code: CodeInvalid, Public: "this identity provider offers no device login", Next: "log in with a browser: curfew login"}
 		}
@@ -200,6 +216,7 @@ type LoggedIn struct {
 	Token    string
 	Expires  time.Time
 	Identity auth.Identity
+	Note     string // of StartLogin; also with an error
 }
 
 // Finish ends a login, or says ErrLoginPending. A code login has one attempt; a device login may be asked
@@ -219,21 +236,37 @@ func (l *Logins) Finish(ctx context.Context, f FinishLogin) (LoggedIn, error) {
 	} else {
 		who, refresh, err = login.provider.Exchange(ctx, login.code, auth.Answer{Code: f.Code, State: f.State, Issuer: f.Issuer})
 		if err != nil {
-			return LoggedIn{}, l.refused(ctx, login, err)
+			return LoggedIn{Note: login.note}, l.refused(ctx, login, err)
 		}
 	}
-	return l.establish(ctx, login, who, refresh)
+	if was := login.instead; was != nil && !was.Identity.Same(who) {
+		l.log.WarnContext(ctx, "a login was to replace another person's session", "person", who.Label(), "session", was.Identity.Label(), "from", login.from)
+		return LoggedIn{Note: login.note}, unauthenticated("you logged in as "+who.Label()+", and the session that this was for is "+was.Identity.Label()+"'s", nil)
+	}
+	in, err := l.establish(ctx, login, who, refresh)
+	in.Note = login.note
+	return in, err
 }
 
 // establish stores a new session and puts the login on the ledger.
 func (l *Logins) establish(ctx context.Context, login *pendingLogin, who auth.Identity, refresh string) (LoggedIn, error) {
+	if login.instead != nil { // a refresh of it that is under way would bring it back
+		done, err := l.turns.take(ctx, string(login.instead.Hash))
+		if err != nil {
+			return LoggedIn{}, unavailable(err)
+		}
+		defer done()
+	}
 	token, hash := auth.NewSessionToken()
 	now := l.store.Now().UTC()
 	row := store.Login{Hash: hash, Identity: who, Created: now, Refreshed: now, Expires: now.Add(l.session)}
+	if login.flow == "web" {
+		row.Expires = now.Add(min(l.session, webTime))
+	}
 	if refresh != "" {
 		row.Refresh = l.sealer.Seal([]byte(refresh), who.Key())
 	} else {
-		row.Expires = now.Add(min(l.session, blindTime))
+		row.Expires = now.Add(min(row.Expires.Sub(now), blindTime))
 		l.log.Warn("the identity provider gave no refresh token: it can't be asked about this person again",
 			"person", who.Label(), "issuer", who.Issuer)
 	}
@@ -241,7 +274,12 @@ func (l *Logins) establish(ctx context.Context, login *pendingLogin, who auth.Id
 		if err := tx.PutLogin(row); err != nil {
 			return err
 		}
-		return tx.Append(ledger.TypeLogin, ledger.Login{Person: personOf(who), Flow: login.flow, From: login.from})
+		if login.instead != nil {
+			if err := l.replace(tx, *login.instead, row); err != nil {
+				return err
+			}
+		}
+		return tx.Append(ledger.TypeLogin, ledger.Login{Person: personOf(who), Flow: login.flow, From: login.from, StepUp: login.instead != nil})
 	})
 	if err != nil {
 		return LoggedIn{}, unavailable(err)
@@ -405,6 +443,11 @@ func (l *Logins) refused(ctx context.Context, login *pendingLogin, err error) er
 		return unauthenticated("the login took too long, or its code was used before", err)
 	case errors.Is(err, auth.ErrDenied):
 		return unauthenticated("the login was refused, or its answer belongs to another login", err)
+	case errors.Is(err, auth.ErrWeak):
+		l.log.WarnContext(ctx, "a login does not show what was asked for", "issuer", login.provider.Issuer(), "from", login.from, "error", err)
+		return &Error{Code: CodeUnauthenticated, Err: err,
+			Public: "your identity provider let you in, and does not say that you proved who you are as strongly, or as lately, as was asked",
+			Next:   "use the second factor when you log in; if you did, the server's log says what the provider left out"}
 	case errors.Is(err, auth.ErrUnreachable):
 		return unreachable(err)
 	}
@@ -412,6 +455,9 @@ func (l *Logins) refused(ctx context.Context, login *pendingLogin, err error) er
 	l.log.ErrorContext(ctx, "the identity provider's answer was not accepted", "issuer", login.provider.Issuer(), "from", login.from, "error", err)
 	return unauthenticated("the identity provider's answer was not accepted; the server's log says why", err)
 }
+
+// Issuers are those that people log in with, sorted.
+func (l *Logins) Issuers() []string { return slices.Sorted(maps.Keys(l.providers)) }
 
 func (l *Logins) provider(issuer string) (*auth.Provider, error) {
 	if issuer == "" && len(l.providers) == 1 {
@@ -422,12 +468,7 @@ func (l *Logins) provider(issuer string) (*auth.Provider, error) {
 	if p := l.providers[issuer]; p != nil {
 		return p, nil
 	}
-	var known []string
-	for name := range l.providers {
-		known = append(known, name)
-	}
-	slices.Sort(known)
-	return nil, &Error{Code: CodeInvalid, Public: "say with which identity provider", Next: "one of " + strings.Join(known, ", ")}
+	return nil, &Error{Code: CodeInvalid, Public: "say with which identity provider", Next: "one of " + strings.Join(l.Issuers(), ", ")}
 }
 
 // loopbackRedirect lets an answer go to the asker's own machine and nowhere else (RFC 8252 section 7.3).

@@ -218,7 +218,7 @@ func TestLoginCode(t *testing.T) {
 		t.Errorf("logged in as %+v", in)
 	}
 	who, err := h.Whoami(t.Context(), in.Token)
-	if err != nil || !who.Same(in.Identity) || who.ACR != provider.ACR {
+	if err != nil || !who.Same(in.Identity) || who.ACR != provider.Weak {
 		t.Errorf("whoami: %+v, %v", who, err)
 	}
 	if got := h.entries(ledger.TypeLogin); len(got) != 1 || got[0] != "alice:code:192.0.2.1" {
@@ -248,7 +248,7 @@ func TestLoginDevice(t *testing.T) {
 	if n := h.questions(); n != 1 {
 		t.Errorf("an impatient CLI made us ask the provider %d times", n)
 	}
-	if err := provider.ConfirmDevice(t.Context(), started.VerificationURI, started.UserCode, h.key, "bob"); err != nil {
+	if err := provider.ConfirmDevice(t.Context(), started.VerificationURI, started.UserCode, h.key, "bob", true); err != nil {
 		t.Fatal(err)
 	}
 	var in LoggedIn

@@ -16,9 +16,12 @@ const (
 	AtAPI  = "api"
 	AtWeb  = "web"  // forms and logins of the pages
 	AtLink = "link" // links to the pages: used, over, made up, or somebody else's
+
+	AtToken  = "token"  // tokens of the provider's own, at the API or the wire
+	AtLogout = "logout" // back-channel logouts
 )
 
-var places = []string{AtWire, AtAPI, AtWeb, AtLink}
+var places = []string{AtWire, AtAPI, AtWeb, AtLink, AtToken, AtLogout}
 
 // maxStrangers bounds the entries that a minute of failed logins can make, wherever they come from.
 const maxStrangers = 100

@@ -57,19 +57,18 @@ func (a *app) loadDev() (devFile, error) {
 }
 
 // loginAs plays the browser at the embedded provider, and proves itself with the identities' key.
-func (a *app) loginAs(ctx context.Context, c *api.Client, dev devFile, f loginFlags) (api.LoggedIn, error) {
+func (a *app) loginAs(ctx context.Context, c *api.Client, dev devFile, name string, start api.LoginStart) (api.LoggedIn, error) {
 	key, err := provider.ReadKey(dev.Key)
 	if err != nil {
 		return api.LoggedIn{}, err
 	}
-	started, err := c.StartLogin(ctx, api.LoginStart{
-		// Nobody needs to listen there: the redirect is read, not followed.
-		Issuer: first(f.issuer, dev.Issuer), Flow: "code", RedirectURI: "http://127.0.0.1:1/callback",
-	})
+	// Nobody needs to listen there: the redirect is read, not followed.
+	start.Issuer, start.Flow, start.RedirectURI = first(start.Issuer, dev.Issuer), "code", "http://127.0.0.1:1/callback"
+	started, err := c.StartLogin(ctx, start)
 	if err != nil {
 		return api.LoggedIn{}, err
 	}
-	q, err := provider.LoginAs(ctx, started.AuthURL, key, f.as)
+	q, err := provider.LoginAs(ctx, started.AuthURL, key, name)
 	if err != nil {
 		return api.LoggedIn{}, problem(exitLogin, api.CodeUnauthenticated, err.Error(), "curfew dev's identities are alice, dana, bob and sam")
 	}

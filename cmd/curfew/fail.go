@@ -82,7 +82,7 @@ func exitStatus(code string) int {
 	switch code {
 	case api.CodeInvalid:
 		return exitUsage
-	case api.CodeUnauthenticated:
+	case api.CodeUnauthenticated, api.CodeStepUp:
 		return exitLogin
 	case api.CodeForbidden, api.CodePolicy:
 		return exitForbidden

@@ -173,7 +173,8 @@ func (h *house) openLogins(ctx context.Context) error {
 			return fmt.Errorf("issuer %s: %w", i.URL, err)
 		}
 		p, err := auth.Discover(ctx, auth.IssuerConfig{URL: i.URL, ClientID: i.ClientID, ClientSecret: secret,
-			GroupsClaim: i.GroupsClaim, TrustEmail: i.TrustEmail, Scopes: i.Scopes, Log: h.log})
+			GroupsClaim: i.GroupsClaim, TrustEmail: i.TrustEmail, Scopes: i.Scopes,
+			ACRValues: i.ACRValues, Declared: i.MFA == "declared", Log: h.log})
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", i.URL, err)
 		}

@@ -16,12 +16,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/internal/provider"
 )
 
 type loginFlags struct {
 	issuer    string
 	device    bool
 	as        string
+	mfa       bool
 	noBrowser bool
 }
 
@@ -35,13 +37,15 @@ browser anywhere. What is kept is a session token of Curfew's own, in a file tha
 can read (` + "$CURFEW_HOME/session.json" + `); the provider's tokens stay with the server.`,
 		Example: `  curfew login --server https://curfew.example.com
   curfew login --device             # no browser on this machine
-  curfew login --as alice           # a demo identity of curfew dev`,
+  curfew login --as alice           # a demo identity of curfew dev
+  curfew login --as alice --mfa     # with a second factor, as rules may demand it`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd.Context(), f) },
 	}
 	c.Flags().StringVar(&f.issuer, "issuer", "", "URL of the identity provider, when the server knows several")
 	c.Flags().BoolVar(&f.device, "device", false, "type a code into a browser on another machine")
 	c.Flags().StringVar(&f.as, "as", "", "log in to curfew dev as one of its demo identities, without a browser")
+	c.Flags().BoolVar(&f.mfa, "mfa", false, "with --as: log in with a second factor, too")
 	c.Flags().BoolVar(&f.noBrowser, "no-browser", false, "print the address only, don't open a browser")
 	c.MarkFlagsMutuallyExclusive("device", "as")
 	return c
@@ -69,28 +73,18 @@ func (a *app) login(ctx context.Context, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(ctx, 15*time.Minute)
-	defer stop()
-	var in api.LoggedIn
+	start := api.LoginStart{Issuer: f.issuer}
+	s.Flow, s.As = "", f.as
 	switch {
-	case dev != nil:
-		in, err = a.loginAs(ctx, c, *dev, f)
+	case f.mfa && dev == nil:
+		return problem(exitUsage, "usage", "--mfa is for --as", "a provider of your own asks for what it wants")
+	case f.mfa:
+		start.ACRValues = []string{provider.ACR}
 	case f.device:
-		in, err = a.loginDevice(ctx, c, f)
-	default:
-		in, err = a.loginBrowser(ctx, c, f)
+		s.Flow = "device"
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return problem(exitLogin, api.CodeUnauthenticated, "nobody finished the login within 15 minutes", "try again: curfew login")
-	}
+	in, err := a.enter(ctx, c, &s, dev, start, f.noBrowser)
 	if err != nil {
-		return err
-	}
-	s.Token, s.Expires = in.Token, in.Expires
-	if in.Person != nil {
-		s.Email = in.Person.Email
-	}
-	if err := a.saveSession(s); err != nil {
 		return err
 	}
 	return a.print(map[string]any{"server": s.Server, "expires": in.Expires, "person": in.Person}, func(w io.Writer) {
@@ -98,8 +92,54 @@ func (a *app) login(ctx context.Context, f loginFlags) error {
 	})
 }
 
-func (a *app) loginDevice(ctx context.Context, c *api.Client, f loginFlags) (api.LoggedIn, error) {
-	started, err := c.StartLogin(ctx, api.LoginStart{Issuer: f.issuer, Flow: "device"})
+// enter logs in as the session says, and keeps what comes of it.
+func (a *app) enter(ctx context.Context, c *api.Client, s *session, dev *devFile, start api.LoginStart, noBrowser bool) (in api.LoggedIn, err error) {
+	ctx, stop := context.WithTimeout(ctx, 15*time.Minute)
+	defer stop()
+	switch {
+	case dev != nil:
+		in, err = a.loginAs(ctx, c, *dev, s.As, start)
+	case s.Flow == "device":
+		in, err = a.loginDevice(ctx, c, start)
+	default:
+		in, err = a.loginBrowser(ctx, c, start, noBrowser)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return in, problem(exitLogin, api.CodeUnauthenticated, "nobody finished the login within 15 minutes", "try again: curfew login")
+	}
+	if err != nil {
+		return in, err
+	}
+	s.Token, s.Expires = in.Token, in.Expires
+	if in.Person != nil {
+		s.Email = in.Person.Email
+	}
+	return in, a.saveSession(*s)
+}
+
+// stepUp logs in again, as the last time, because more has to be shown; the new session takes the old one's
+// place.
+func (a *app) stepUp(ctx context.Context, s session, p *api.Problem) (string, error) {
+	var dev *devFile
+	if s.As != "" {
+		d, err := a.loadDev()
+		if err != nil {
+			return "", err
+		}
+		dev = &d
+	}
+	c, err := a.clientFor(s)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(a.stderr, "%s: logging in again.\n", visible(p.Detail))
+	_, err = a.enter(ctx, c, &s, dev, p.StepUp(), false)
+	return s.Token, err
+}
+
+func (a *app) loginDevice(ctx context.Context, c *api.Client, start api.LoginStart) (api.LoggedIn, error) {
+	start.Flow = "device"
+	started, err := c.StartLogin(ctx, start)
 	if err != nil {
 		return api.LoggedIn{}, err
 	}
@@ -123,15 +163,14 @@ func (a *app) loginDevice(ctx context.Context, c *api.Client, f loginFlags) (api
 
 // loginBrowser is the authorization code flow for native apps (RFC 8252): the provider sends the browser
 // back to a port of this machine. Curfew's server holds the PKCE secret and does the exchange.
-func (a *app) loginBrowser(ctx context.Context, c *api.Client, f loginFlags) (api.LoggedIn, error) {
+func (a *app) loginBrowser(ctx context.Context, c *api.Client, start api.LoginStart, noBrowser bool) (api.LoggedIn, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return api.LoggedIn{}, err
 	}
 	defer l.Close()
-	started, err := c.StartLogin(ctx, api.LoginStart{
-		Issuer: f.issuer, Flow: "code", RedirectURI: "http://" + l.Addr().String() + "/callback",
-	})
+	start.Flow, start.RedirectURI = "code", "http://"+l.Addr().String()+"/callback"
+	started, err := c.StartLogin(ctx, start)
 	if err != nil {
 		return api.LoggedIn{}, err
 	}
@@ -141,7 +180,7 @@ func (a *app) loginBrowser(ctx context.Context, c *api.Client, f loginFlags) (ap
 	defer srv.Close()
 
 	fmt.Fprintf(a.stderr, "Log in with your browser: %s\n", visible(started.AuthURL))
-	if !f.noBrowser {
+	if !noBrowser {
 		openBrowser(ctx, started.AuthURL)
 	}
 	select {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -23,6 +24,8 @@ type session struct {
 	Token   string    `json:"token,omitempty"`
 	CA      string    `json:"ca,omitempty"` // path of a PEM file
 	Email   string    `json:"email,omitempty"`
+	Flow    string    `json:"flow,omitempty"` // "device": how to log in again
+	As      string    `json:"as,omitempty"`   // the demo identity that it is
 	Expires time.Time `json:"expires,omitzero"`
 }
 
@@ -95,7 +98,7 @@ func (a *app) saveSession(s session) error {
 }
 
 func (a *app) dropSession(s session) error {
-	s.Token, s.Email, s.Expires = "", "", time.Time{}
+	s.Token, s.Email, s.Flow, s.As, s.Expires = "", "", "", "", time.Time{}
 	return a.saveSession(s)
 }
 
@@ -175,7 +178,11 @@ func (a *app) client() (*api.Client, error) {
 	if s.Token == "" {
 		return nil, problem(exitLogin, api.CodeUnauthenticated, "you are not logged in at "+s.Server, "log in: curfew login --server "+s.Server)
 	}
-	return a.clientFor(s)
+	c, err := a.clientFor(s)
+	if err == nil && a.env("CURFEW_TOKEN") == "" { // that one is somebody else's to replace
+		c.StepUp = func(ctx context.Context, p *api.Problem) (string, error) { return a.stepUp(ctx, s, p) }
+	}
+	return c, err
 }
 
 func (a *app) clientFor(s session) (*api.Client, error) {

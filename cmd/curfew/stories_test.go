@@ -302,7 +302,7 @@ func confirmDevice(ts *testscript.TestScript, _ bool, args []string) {
 		b, _ := os.ReadFile(ts.MkAbs(args[1])) // it may not be there yet
 		if m := code.FindSubmatch(b); m != nil {
 			h := stageOf(ts)
-			ts.Check(provider.ConfirmDevice(context.Background(), h.issuer+"/device", string(m[1]), h.key, args[0]))
+			ts.Check(provider.ConfirmDevice(context.Background(), h.issuer+"/device", string(m[1]), h.key, args[0], true))
 			return
 		}
 		if time.Now().After(deadline) {

@@ -22,6 +22,10 @@ type Client struct {
 	Token  string // Curfew session token; empty before login
 	Agent  string // User-Agent
 	HTTP   *http.Client
+
+	// StepUp answers a problem with CodeStepUp: it logs the person in again, and gives the token of the session
+	// that took the old one's place. What was asked is then asked again, once. nil: the problem is the answer.
+	StepUp func(ctx context.Context, p *Problem) (token string, err error)
 }
 
 // answerLimit bounds an answer that is not a download.
@@ -213,8 +217,21 @@ func exchange[T any](ctx context.Context, c *Client, method, path string, q url.
 	return out, nil
 }
 
-// send gives an answer of the 200s, whose body the caller closes, or a *Problem.
+// send gives an answer of the 200s, whose body the caller closes, or a *Problem; if the login has to be a
+// better one, after a better login.
 func (c *Client) send(ctx context.Context, method, path string, q url.Values, in any) (*http.Response, error) {
+	res, err := c.sendOnce(ctx, method, path, q, in)
+	p, ok := AsProblem(err)
+	if !ok || p.Code != CodeStepUp || c.StepUp == nil {
+		return res, err
+	}
+	if c.Token, err = c.StepUp(ctx, p); err != nil {
+		return nil, err
+	}
+	return c.sendOnce(ctx, method, path, q, in)
+}
+
+func (c *Client) sendOnce(ctx context.Context, method, path string, q url.Values, in any) (*http.Response, error) {
 	var content io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)

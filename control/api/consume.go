@@ -10,10 +10,11 @@ import (
 
 // Logins turns people into identities and back.
 //
+// Start with a session's token begins the login that is to take that session's place: the same person's.
 // Finish answers Pending while a device login is not finished. Whoami and Logout answer an error with
 // CodeUnauthenticated for a token that is unknown, expired or was logged out.
 type Logins interface {
-	Start(ctx context.Context, s LoginStart, from string) (LoginStarted, error)
+	Start(ctx context.Context, s LoginStart, session, from string) (LoginStarted, error)
 	Finish(ctx context.Context, f LoginFinish, from string) (LoggedIn, error)
 	Whoami(ctx context.Context, token string) (auth.Identity, error)
 	Logout(ctx context.Context, token string) error

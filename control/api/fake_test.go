@@ -55,7 +55,7 @@ func (f *fake) called(what string) error {
 	return f.fail
 }
 
-func (f *fake) Start(_ context.Context, s api.LoginStart, from string) (api.LoginStarted, error) {
+func (f *fake) Start(_ context.Context, s api.LoginStart, session, from string) (api.LoginStarted, error) {
 	return api.LoginStarted{Login: "l1", AuthURL: "https://idp/auth", State: "st"}, f.called("start " + s.Flow + " " + host(from))
 }
 

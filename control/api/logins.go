@@ -14,8 +14,9 @@ type Doorkeeper struct {
 }
 
 // Start implements Logins.
-func (d Doorkeeper) Start(ctx context.Context, s LoginStart, from string) (LoginStarted, error) {
-	l, err := d.Logins.Start(ctx, control.StartLogin{Issuer: s.Issuer, Flow: s.Flow, RedirectURI: s.RedirectURI, From: from})
+func (d Doorkeeper) Start(ctx context.Context, s LoginStart, session, from string) (LoginStarted, error) {
+	l, err := d.Logins.Start(ctx, control.StartLogin{Issuer: s.Issuer, Flow: s.Flow, RedirectURI: s.RedirectURI, From: from,
+		Asked: s.asked(), Session: session})
 	if err != nil {
 		return LoginStarted{}, err
 	}

@@ -13,6 +13,7 @@ import (
 const (
 	CodeInvalid         = "invalid"         // the request is malformed, or fields are wrong
 	CodeUnauthenticated = "unauthenticated" // no session token, or one that is not good any more
+	CodeStepUp          = "step_up"         // the login is too weak or too old for this; a new one that shows what is named here would do
 	CodeForbidden       = "forbidden"       // the person may not do this
 	CodePolicy          = "policy"          // the policy has no rule that allows it
 	CodeNotFound        = "not_found"       // it does not exist, or the person may not see it
@@ -33,6 +34,11 @@ type Problem struct {
 	Detail string       `json:"detail" doc:"What happened, for people"`
 	Next   string       `json:"next,omitempty" doc:"What to do about it"`
 	Errors []FieldError `json:"errors,omitempty" doc:"All fields that are wrong"`
+
+	// With CodeStepUp, what a new login has to show (RFC 9470).
+	ACRValues []string `json:"acr_values,omitempty" doc:"step_up: one of these context classes,"`
+	AMR       []string `json:"amr,omitempty" doc:"step_up: or one of these methods"`
+	MaxAge    *int     `json:"max_age,omitempty" doc:"step_up: proven at most so many seconds before the login"`
 
 	err error // wrapped cause, for the server's log or the client's errors.Is
 }
@@ -74,7 +80,7 @@ func statusOf(code string) int {
 	switch code {
 	case CodeInvalid:
 		return http.StatusUnprocessableEntity
-	case CodeUnauthenticated:
+	case CodeUnauthenticated, CodeStepUp:
 		return http.StatusUnauthorized
 	case CodeForbidden, CodePolicy:
 		return http.StatusForbidden

@@ -213,8 +213,8 @@ func unauthenticated(detail string, err error) *Problem {
 }
 
 func (s *server) refuse(ctx huma.Context, p *Problem) {
-	if p.Status == http.StatusUnauthorized {
-		ctx.SetHeader("WWW-Authenticate", `Bearer realm="curfew"`)
+	for name, values := range p.GetHeaders() {
+		ctx.SetHeader(name, values[0])
 	}
 	ctx.SetHeader("Content-Type", p.ContentType(""))
 	ctx.SetStatus(p.Status)

@@ -34,6 +34,9 @@ func (c *Config) check(d *decoder, engines Engines) {
 			d.at(key+".url", "an issuer with this URL is there already")
 		}
 		seen[is.URL] = true
+		if is.MFA != "" && is.MFA != "declared" {
+			d.at(key+".mfa", "%q is unknown: declared, where nobody logs in without MFA and the issuer says nothing of it; or leave it out", is.MFA)
+		}
 	}
 	for _, name := range sortedKeys(c.Targets) {
 		t := c.Targets[name]

@@ -82,6 +82,8 @@ type Issuer struct {
 	ClientSecret string   `yaml:"client_secret,secret"` // reference; empty for a public client
 	GroupsClaim  string   `yaml:"groups_claim"`         // default "groups"
 	TrustEmail   bool     `yaml:"trust_email"`          // take an e-mail as verified where the issuer says nothing about that
+	ACRValues    []string `yaml:"acr_values"`           // asked for where a rule names methods (amr) only
+	MFA          string   `yaml:"mfa"`                  // "declared": nobody logs in there without, though it asserts nothing
 	Scopes       []string `yaml:"scopes"`               // default openid email profile groups offline_access
 }
 

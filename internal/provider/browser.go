@@ -7,12 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 // LoginAs goes the way of a browser from authURL to the redirect, proving name with the key instead of
 // typing the passcode, and returns the query the redirect carries (code, state). Nothing needs to listen
-// at the redirect URI. This is `curfew login --as`.
+// at the redirect URI. The second factor is used if authURL asks for it. This is `curfew login --as`.
 func LoginAs(ctx context.Context, authURL string, key []byte, name string) (url.Values, error) {
 	c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	// The proof is good for whoever relays it to the provider in time: it goes to this machine only.
@@ -31,6 +32,9 @@ func LoginAs(ctx context.Context, authURL string, key []byte, name string) (url.
 		return nil, fmt.Errorf("the provider refused to begin a login: %s", page.Query().Get("error"))
 	}
 	form := url.Values{"id": {id}, "name": {name}, "proof": {Prove(key, id, name)}}
+	if u, err := url.Parse(authURL); err == nil && slices.Contains(strings.Fields(u.Query().Get("acr_values")), ACR) {
+		form.Set("second", "yes")
+	}
 	back, err := step(ctx, c, page.ResolveReference(&url.URL{Path: "/login"}).String(), form)
 	if err != nil {
 		return nil, fmt.Errorf("log in as %s: %w", name, err)
@@ -42,10 +46,14 @@ func LoginAs(ctx context.Context, authURL string, key []byte, name string) (url.
 	return redirect.Query(), nil
 }
 
-// ConfirmDevice says yes to a device login as name, as the page at verificationURI would.
-func ConfirmDevice(ctx context.Context, verificationURI, userCode string, key []byte, name string) error {
+// ConfirmDevice says yes to a device login as name, as the page at verificationURI would, with the second
+// factor or without.
+func ConfirmDevice(ctx context.Context, verificationURI, userCode string, key []byte, name string, second bool) error {
 	code := normal(userCode)
 	form := url.Values{"user_code": {code}, "name": {name}, "proof": {Prove(key, code, name)}, "action": {"allow"}}
+	if second {
+		form.Set("second", "yes")
+	}
 	resp, err := ask(ctx, http.DefaultClient, verificationURI, form)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,7 @@ type view struct {
 	Client   string
 	Names    []string
 	Hint     string
+	Second   bool // the box for a second factor is ticked
 	Problem  string
 	Result   string
 }
@@ -40,7 +42,8 @@ func (p *Provider) loginView(r *http.Request, id string) (view, bool) {
 		return view{Problem: "This login is over or was never begun. Go back to where you came from and try again."}, false
 	}
 	asked := req.(*authRequest).asked
-	return view{ID: id, Client: asked.ClientID, Hint: asked.LoginHint}, true
+	hint, _, _ := strings.Cut(asked.LoginHint, "@") // the demo identities' e-mails begin with their names
+	return view{ID: id, Client: asked.ClientID, Hint: hint, Second: slices.Contains(asked.ACRValues, ACR)}, true
 }
 
 func (p *Provider) loginPage(w http.ResponseWriter, r *http.Request) {
@@ -53,14 +56,14 @@ func (p *Provider) loginPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
-	id, name := r.PostFormValue("id"), r.PostFormValue("name")
+	id, name, second := r.PostFormValue("id"), r.PostFormValue("name"), r.PostFormValue("second") != ""
 	v, ok := p.loginView(r, id)
 	if !ok {
 		p.show(w, http.StatusNotFound, "login.html", v)
 		return
 	}
-	if !p.proven(id, name, strings.TrimSpace(r.PostFormValue("passcode")), r.PostFormValue("proof")) || p.state.finish(id, name) != nil {
-		v.Hint, v.Problem = name, "Wrong passcode, or this identity is disabled."
+	if !p.proven(id, name, strings.TrimSpace(r.PostFormValue("passcode")), r.PostFormValue("proof")) || p.state.finish(id, name, second) != nil {
+		v.Hint, v.Second, v.Problem = name, second, "Wrong passcode, or this identity is disabled."
 		p.show(w, http.StatusForbidden, "login.html", v)
 		return
 	}
@@ -73,14 +76,15 @@ func (p *Provider) devicePage(w http.ResponseWriter, r *http.Request) {
 
 func (p *Provider) device(w http.ResponseWriter, r *http.Request) {
 	code, name := normal(r.PostFormValue("user_code")), r.PostFormValue("name")
-	v := view{UserCode: code, Hint: name}
+	second := r.PostFormValue("second") != ""
+	v := view{UserCode: code, Hint: name, Second: second}
 	if !p.proven(code, name, strings.TrimSpace(r.PostFormValue("passcode")), r.PostFormValue("proof")) {
 		v.Problem = "Wrong passcode."
 		p.show(w, http.StatusForbidden, "device.html", v)
 		return
 	}
 	allow := r.PostFormValue("action") == "allow"
-	if p.state.decide(code, name, allow) != nil {
+	if p.state.decide(code, name, allow, second) != nil {
 		v.Problem = "No login waits for this code, or this identity is disabled."
 		p.show(w, http.StatusNotFound, "device.html", v)
 		return

@@ -16,8 +16,12 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// ACR is what the demo identities' logins reach: two factors, as their amr says.
-const ACR = "urn:curfew:mfa"
+// What logins of the demo identities reach: with the passcode alone, or with the second factor that the page
+// offers (a box to tick: there is nothing to prove here) as well.
+const (
+	Weak = "urn:curfew:pwd"
+	ACR  = "urn:curfew:mfa"
+)
 
 // CLI is the client that Curfew is in `curfew dev`: public, code + PKCE on loopback, device, refresh.
 const CLI = "curfew-cli"
@@ -30,7 +34,7 @@ type User struct {
 	Unverified bool // the e-mail is not verified
 	FullName   string
 	Groups     []string
-	ACR        string
+	ACR        string // of a login with both factors; without one of them it is Weak, amr pwd
 	AMR        []string
 }
 
@@ -94,7 +98,7 @@ func New(o Options) (*Provider, error) {
 		o.Users = DemoUsers()
 	}
 	if o.Clients == nil {
-		o.Clients = []Client{{ID: CLI, RedirectURIs: []string{"http://127.0.0.1/callback"}}}
+		o.Clients = []Client{{ID: CLI, RedirectURIs: []string{"http://127.0.0.1/callback", "http://127.0.0.1/web/callback"}}}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

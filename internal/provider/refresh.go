@@ -120,7 +120,7 @@ func (s *state) CreateAccessAndRefreshTokens(_ context.Context, request op.Token
 		if err != nil {
 			return "", "", time.Time{}, oidc.ErrInvalidGrant().WithParent(err)
 		}
-		next.Client, next.ACR, next.AMR, next.AuthTime = r.ClientID, u.ACR, r.AMR, r.AuthTime
+		next.Client, next.ACR, next.AMR, next.AuthTime = r.ClientID, u.acrOf(r.AMR), r.AMR, r.AuthTime
 	case *refreshRequest:
 		// Read again under the lock that makes the next one: of two who refresh at once, one wins.
 		old, err := s.read(current)

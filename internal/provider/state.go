@@ -154,8 +154,16 @@ func (s *state) prune(now time.Time) error {
 	return nil
 }
 
+// evidence is what a login shows, with the second factor or without.
+func (u *user) evidence(second bool) (acr string, amr []string) {
+	if second || u.ACR == "" {
+		return u.ACR, u.AMR
+	}
+	return Weak, []string{"pwd"}
+}
+
 // finish notes that name has logged in to the request.
-func (s *state) finish(id, name string) error {
+func (s *state) finish(id, name string, second bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.requests[id]
@@ -168,13 +176,14 @@ func (s *state) finish(id, name string) error {
 	}
 	done := *r
 	done.done, done.authTime = true, time.Now().UTC()
-	done.subject, done.acr, done.amr = u.Subject, u.ACR, u.AMR
+	done.subject = u.Subject
+	done.acr, done.amr = u.evidence(second)
 	s.requests[id] = &done
 	return nil
 }
 
 // decide notes what name said about the device with this user code.
-func (s *state) decide(userCode, name string, allow bool) error {
+func (s *state) decide(userCode, name string, allow, second bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.byUserCode(userCode)
@@ -187,7 +196,8 @@ func (s *state) decide(userCode, name string, allow bool) error {
 	}
 	d.user = name
 	d.state.Done, d.state.Denied = allow, !allow
-	d.state.Subject, d.state.AMR, d.state.AuthTime = u.Subject, u.AMR, time.Now().UTC()
+	d.state.Subject, d.state.AuthTime = u.Subject, time.Now().UTC()
+	_, d.state.AMR = u.evidence(second)
 	return nil
 }
 

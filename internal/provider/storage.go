@@ -248,9 +248,15 @@ func (s *state) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, r
 	case *refreshRequest:
 		info.AppendClaims("acr", r.ACR)
 	case *op.DeviceAuthorizationState:
-		info.AppendClaims("acr", u.ACR)
+		info.AppendClaims("acr", u.acrOf(r.AMR))
 	}
 	return nil
+}
+
+// acrOf finds the context class that belongs to methods: a device login keeps nothing but these.
+func (u *user) acrOf(amr []string) string {
+	acr, _ := u.evidence(slices.Equal(amr, u.AMR))
+	return acr
 }
 
 func fill(info *oidc.UserInfo, u *user, scopes []string) {

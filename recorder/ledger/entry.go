@@ -84,7 +84,7 @@ type (
 		From   string    `json:"from"` // address without port
 		Minute time.Time `json:"minute"`
 		Count  int       `json:"count"`
-		Where  string    `json:"where"` // "wire", "api", "web", "link"
+		Where  string    `json:"where"` // "wire", "api", "web", "link", "token", "logout"
 	}
 	RequestCreated struct {
 		Request   string        `json:"request"`
