@@ -15,6 +15,12 @@ type Identity struct {
 
 	Groups []string `json:"groups,omitempty"` // from the issuer's configured groups claim
 
+	// Workload: this is a program, at an issuer that vouches for programs. It asks and connects; it never
+	// decides anything about others.
+	Workload bool `json:"workload,omitempty"`
+	// Session is the provider's own name of the login's session (sid), by which it tells of a sign-out.
+	Session string `json:"sid,omitempty"`
+
 	// MFA evidence (OpenID Connect Core section 2, RFC 8176), as the provider asserted it.
 	ACR      string    `json:"acr,omitempty"`
 	AMR      []string  `json:"amr,omitempty"`

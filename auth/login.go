@@ -300,6 +300,9 @@ func (p *Provider) Refresh(ctx context.Context, refreshToken string, prev Identi
 	if id.AuthTime.IsZero() || id.AuthTime.After(prev.AuthTime) {
 		id.AuthTime = prev.AuthTime
 	}
+	if id.Session == "" {
+		id.Session = prev.Session
+	}
 	return id, tok.RefreshToken, nil
 }
 

@@ -55,6 +55,7 @@ type Provider struct {
 	cfg    IssuerConfig
 	client *http.Client
 	log    *slog.Logger
+	clock  clock
 
 	mu     sync.Mutex // guards the rest, and is held while the issuer is asked, so that one asks for all
 	found  *discovered
@@ -89,7 +90,8 @@ func Discover(ctx context.Context, cfg IssuerConfig) (*Provider, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Provider{cfg: cfg, client: boundedClient(cfg.HTTP), log: cfg.Log.With("issuer", cfg.URL)}
+	p := &Provider{cfg: cfg, log: cfg.Log.With("issuer", cfg.URL)}
+	p.client, p.clock.log = boundedClient(cfg.HTTP, &p.clock), p.log
 	if err := p.Check(ctx); err != nil {
 		p.log.WarnContext(ctx, "issuer can't be reached, asking again when somebody logs in", "error", err)
 	}
@@ -213,8 +215,8 @@ func (p *Provider) authStyle(methods []string) oauth2.AuthStyle {
 	return oauth2.AuthStyleInParams
 }
 
-// boundedClient is base with limits: on time, on the size of an answer, on redirects.
-func boundedClient(base *http.Client) *http.Client {
+// boundedClient is base with limits: on time, on the size of an answer, on redirects. It measures the issuer's clock.
+func boundedClient(base *http.Client, c *clock) *http.Client {
 	transport := http.DefaultTransport
 	if base != nil && base.Transport != nil {
 		transport = base.Transport
@@ -227,7 +229,7 @@ func boundedClient(base *http.Client) *http.Client {
 		transport = t
 	}
 	return &http.Client{
-		Transport: boundedTransport{transport},
+		Transport: boundedTransport{transport, c},
 		Timeout:   askTimeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if via[0].Method != http.MethodGet || via[0].Header.Get("Authorization") != "" {
@@ -241,13 +243,18 @@ func boundedClient(base *http.Client) *http.Client {
 	}
 }
 
-type boundedTransport struct{ base http.RoundTripper }
+type boundedTransport struct {
+	base  http.RoundTripper
+	clock *clock
+}
 
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked := time.Now()
 	resp, err := t.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
+	t.clock.measure(resp.Header, asked, time.Now())
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: longestAnswer}
 	return resp, nil
 }

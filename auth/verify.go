@@ -131,6 +131,7 @@ func (p *Provider) userinfo(ctx context.Context, d *discovered, tok *oauth2.Toke
 // describe fills in who the person is to readers and to the policy: e-mail, name, groups, and what the
 // configuration says of the issuer.
 func (p *Provider) describe(id *Identity, all map[string]json.RawMessage) {
+	id.Session = stringOf(all["sid"])
 	id.Declared = p.cfg.Declared
 	id.Name = stringOf(all["name"])
 	if id.Name == "" {
