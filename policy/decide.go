@@ -16,29 +16,30 @@ var (
 	ErrEnded    = errors.New("the request has ended")
 )
 
+// StepUpError says that somebody may decide, but not with the login they have.
+type StepUpError struct{ StepUp StepUp }
+
+func (e *StepUpError) Error() string { return "deciding takes a login that shows " + e.StepUp.Words() }
+
 // Tally counts the decisions of a request: the status they lead to, and how many approvals are still
 // needed. One deny ends a request. Approvals count by person, however often one has spoken and under
-// whatever e-mail or group, and the requester's own never counts.
+// whatever e-mail or group, and the requester's own never counts. Of each party there must be somebody, and
+// nobody stands for two parties.
 func Tally(r Request) (Status, int) {
-	var people []string
 	for _, d := range r.Decisions {
-		key := d.Identity.Key()
-		switch {
-		case d.Identity.Subject == "" || d.Identity.Same(r.Identity):
-		case !d.Approve:
+		if !d.Approve && d.Identity.Subject != "" && !d.Identity.Same(r.Identity) {
 			return Denied, 0
-		case !slices.Contains(people, key):
-			people = append(people, key)
 		}
 	}
-	if len(people) >= r.Approvals.Count {
-		return Approved, 0
+	if needed, _ := Lacking(r); needed > 0 {
+		return Open, needed
 	}
-	return Open, r.Approvals.Count - len(people)
+	return Approved, 0
 }
 
 // MayDecide says whether who may decide on the request now; nil if so. Somebody who has approved may
-// still deny while the request is open; approve says which of the two it is about.
+// still deny while the request is open; approve says which of the two it is about. To approve can take a
+// stronger or newer login (*StepUpError); to deny never does.
 func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool, now time.Time) error {
 	switch {
 	case who.Same(r.Identity):
@@ -49,6 +50,8 @@ func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool, now time.
 		return ErrEnded
 	case approve && slices.ContainsFunc(r.Decisions, func(d Decision) bool { return d.Identity.Same(who) }):
 		return ErrTwice
+	case approve && r.Approvals.MFA != nil && !r.Approvals.MFA.Met(who, now):
+		return &StepUpError{StepUp(*r.Approvals.MFA)}
 	}
 	return nil
 }
@@ -61,7 +64,7 @@ func (r Request) Late(now time.Time) bool {
 // Decider reports whether who is one of those whose word counts on this request, open or ended.
 // The requester never is.
 func (p *Policy) Decider(who auth.Identity, r Request) bool {
-	if who.Same(r.Identity) || !r.Approvals.From.Matches(who) {
+	if who.Same(r.Identity) || !r.Approvals.selects(who) {
 		return false
 	}
 	_, known := p.Targets[r.Target]
@@ -85,16 +88,20 @@ func (p *Policy) MayRevoke(who auth.Identity, r Request) bool {
 func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(who, r) }
 
 // Stands reports whether an open request is still good under this policy and for who its requester is by
-// now: it is allowed, by a rule that wants the same approvals. If not it must be asked again, because what
-// people have decided so far was decided under other terms: so too if the level means something else now.
-func (p *Policy) Stands(who auth.Identity, r Request, now time.Time) bool {
-	v := p.Judge(who, Ask{Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason,
-		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass}, r.Facts, now)
-	return v.Allowed && v.Rule.Approvals.equal(r.Approvals) && p.Targets[r.Target].Levels[r.Level].equal(r.Can)
+// now: it is allowed, on the same terms. If not it must be asked again, because what people have decided so
+// far was decided under other terms: so too if the level means something else now. The time, the past and
+// what the login showed are those of the asking.
+func (p *Policy) Stands(who auth.Identity, r Request, _ time.Time) bool {
+	who.ACR, who.AMR, who.AuthTime, who.Declared = r.Identity.ACR, r.Identity.AMR, r.Identity.AuthTime, r.Identity.Declared
+	v := p.Judge(who, Ask{
+		Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason,
+		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass,
+	}, r.Facts, r.Created)
+	return v.Allowed && v.Rule.Terms().equal(r.Terms) && p.Targets[r.Target].Levels[r.Level].equal(r.Can)
 }
 
 // Becomes makes the grant of an approved request: it starts at the last approval needed or at the asked
-// start, whichever is later, and ends its duration after that. Nothing moves the end later.
+// start, whichever is later, and ends its duration after that. An extension alone moves the end.
 func (r Request) Becomes(id string, approved time.Time) Grant {
 	start := approved
 	if r.Start.After(start) {
@@ -104,11 +111,8 @@ func (r Request) Becomes(id string, approved time.Time) Grant {
 		ID: id, Request: r.ID, Identity: r.Identity, Target: r.Target, Level: r.Level, Can: r.Can, Policy: r.Policy,
 		Terms: r.Terms, BreakGlass: r.BreakGlass, Start: start.UTC(), End: start.Add(r.Duration).UTC(),
 	}
-	for i, d := range r.Decisions {
-		again := slices.ContainsFunc(r.Decisions[:i], func(e Decision) bool { return e.Approve && e.Identity.Same(d.Identity) })
-		if d.Approve && !again {
-			g.Approvers = append(g.Approvers, d.Identity.Label())
-		}
+	for _, who := range r.approvers() {
+		g.Approvers = append(g.Approvers, who.Label())
 	}
 	return g
 }

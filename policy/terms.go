@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"regexp"
 	"slices"
 	"time"
 )
@@ -34,6 +35,24 @@ type Limits struct {
 type TicketRule struct {
 	Pattern string `json:"pattern"`           // a regular expression that the whole number must match
 	Confirm string `json:"confirm,omitempty"` // a URL that is asked whether the ticket is open and names this person
+
+	compiled *regexp.Regexp // of the pattern; nil: not yet
+}
+
+// NewTicketRule makes a rule of a pattern.
+func NewTicketRule(pattern, confirm string) (*TicketRule, error) {
+	compiled, err := compileTicket(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return &TicketRule{Pattern: pattern, Confirm: confirm, compiled: compiled}, nil
+}
+
+func (t *TicketRule) equal(u *TicketRule) bool {
+	if t == nil || u == nil {
+		return t == u
+	}
+	return t.Pattern == u.Pattern && t.Confirm == u.Confirm
 }
 
 // Terms gives the rule's.
@@ -42,6 +61,30 @@ func (r *Rule) Terms() Terms {
 		Approvals: r.Approvals, Review: r.Review, Limits: r.Limits, WithLastSession: r.WithLastSession,
 		Longest: r.Longest, Ticket: r.Ticket,
 	}
+}
+
+// equal reports whether what was decided under one is decided under the other. How long the rule would give
+// at most is no part of that.
+func (t Terms) equal(u Terms) bool {
+	return t.Approvals.equal(u.Approvals) && t.Review.equal(u.Review) && t.Limits == u.Limits &&
+		t.WithLastSession == u.WithLastSession && t.Ticket.equal(u.Ticket)
+}
+
+func (r *Review) equal(s *Review) bool {
+	if r == nil || s == nil {
+		return r == s
+	}
+	return r.Within == s.Within && r.By.equal(s.By)
+}
+
+// within reports whether limits are as narrow as others, or narrower.
+func (l Limits) within(m Limits) bool {
+	return narrow(l.Sessions, m.Sessions) && narrow(l.Idle, m.Idle) && narrow(l.Rows, m.Rows) && narrow(l.Bytes, m.Bytes)
+}
+
+// narrow compares one limit with another, of which 0 is none.
+func narrow[N int | time.Duration | uint64](n, limit N) bool {
+	return limit == 0 || (n != 0 && n <= limit)
 }
 
 func (a Approvals) equal(b Approvals) bool {
