@@ -101,7 +101,7 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	h.api = api.New(api.Config{
 		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Evidence: desk,
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
-		Now: h.store.Now, Log: h.log,
+		Answers: answers{h.store}, Now: h.store.Now, Log: h.log,
 	})
 	return h, nil
 }

@@ -139,3 +139,20 @@ func (w wire) traffic(session string) (api.Traffic, bool) {
 	l, ok := w.house.proxy.Live(session)
 	return api.Traffic{FromClient: l.FromClient, FromServer: l.FromServer, Statements: l.Statements, Idle: l.Idle}, ok
 }
+
+// answers is the store, as calls to the API that act once see it.
+type answers struct{ *store.Store }
+
+// Begin implements api.Answers.
+func (a answers) Begin(ctx context.Context, key, asked []byte) (api.Answered, bool, error) {
+	was, first, err := a.BeginAnswer(ctx, key, asked)
+	return api.Answered(was), first, err
+}
+
+// Put implements api.Answers.
+func (a answers) Put(ctx context.Context, key []byte, status int, body []byte) error {
+	return a.PutAnswer(ctx, key, status, body)
+}
+
+// Drop implements api.Answers.
+func (a answers) Drop(ctx context.Context, key []byte) error { return a.DropAnswer(ctx, key) }

@@ -35,6 +35,8 @@ type Config struct {
 	Sessions Sessions
 	Evidence Evidence
 
+	// Answers lets calls with a key of their caller's act once; nil: keys mean nothing.
+	Answers Answers
 	// FailedLogin counts a stranger who showed a bad token or failed to log in, by address without port.
 	FailedLogin func(from string)
 	// Alive says whether this process turns: nil, or what is stuck. Only the log hears what.
@@ -50,7 +52,8 @@ type Config struct {
 
 type server struct {
 	Config
-	api huma.API
+	api   huma.API
+	calls calls
 }
 
 // New builds the handler that serves the API, /healthz, /readyz and /openapi.json.
@@ -89,12 +92,13 @@ func New(c Config) http.Handler {
 	s.grantRoutes()
 	s.sessionRoutes()
 	s.evidenceRoutes()
+	mux.HandleFunc("GET /docs", s.docs())
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, NewProblem(CodeNotFound, "there is nothing at "+r.Method+" "+r.URL.Path, "see /openapi.json for what there is"))
 	})
-	return s.guard(mux)
+	return s.guard(s.once(mux))
 }
 
 // NewServer is an http.Server for the handler, with limits on what a stranger may take up. Deadlines
