@@ -32,7 +32,9 @@ type Options struct {
 	// instant it comes, so it is made here and not by somebody who passes it on.
 	Cause func(*EndedError) error
 	Wire  Wire // the sessions of this node; nil: there are none
-	Log   *slog.Logger
+	// Confirm asks whoever keeps tickets about one; nil: AskTickets with a client of its own.
+	Confirm Confirm
+	Log     *slog.Logger
 }
 
 // TargetInfo is what clients are told about a target: where to connect, never the target's own address.
@@ -61,6 +63,7 @@ type Desk struct {
 	targets map[string]TargetInfo
 	cause   func(*EndedError) error
 	wire    Wire
+	confirm Confirm
 	log     *slog.Logger
 
 	// turn holds one token. Whoever has it may write to the store: so a decision and a reload of the
@@ -76,6 +79,7 @@ type Desk struct {
 	changed chan struct{}             // closed and replaced when a request has ended
 	stale   bool                      // a transaction failed: memory may lag behind the store
 	written time.Time                 // when Run last wrote to the store
+	reviews Reviewing                 // when Run last counted
 }
 
 // New reads what is live from the store, puts the policy on the ledger if it is not the one that was in
@@ -98,6 +102,9 @@ func newDesk(ctx context.Context, o Options, s truth) (*Desk, error) {
 	}
 	if d.wire == nil {
 		d.wire = noWire{}
+	}
+	if d.confirm = o.Confirm; d.confirm == nil {
+		d.confirm = AskTickets(nil)
 	}
 	d.turn <- struct{}{}
 	if err := d.load(ctx); err != nil {
@@ -182,6 +189,7 @@ func (d *Desk) load(ctx context.Context) error {
 	}
 	for i, g := range grants {
 		d.admit(g, of[i])
+		d.lengthened(g) // if it was there, and its extension was stored and reported as failed
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,9 +208,4 @@ func (d *Desk) announce() {
 	d.changed = make(chan struct{})
 }
 
-func personOf(id auth.Identity) ledger.Person {
-	return ledger.Person{
-		Issuer: id.Issuer, Subject: id.Subject, Email: id.Email, Name: id.Name, Groups: id.Groups,
-		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime,
-	}
-}
+func personOf(id auth.Identity) ledger.Person { return store.PersonOf(id) }

@@ -106,20 +106,31 @@ func (d *Desk) writeEnd(ctx context.Context, g policy.Grant) error {
 		return err
 	}
 	defer done()
+	var void []policy.Request
 	err = d.update(ctx, func(tx *store.Tx) error {
 		was, err := tx.Grant(g.ID)
 		if err != nil || !was.Ended.IsZero() {
 			return err
 		}
-		if err := tx.PutGrant(g); err != nil {
+		// Its end may have been moved in the very moment in which it came: what is kept is the store's row.
+		was.Ended, was.EndCode, was.EndReason, was.EndedBy = g.Ended, g.EndCode, g.EndReason, g.EndedBy
+		if err := tx.PutGrant(was); err != nil {
 			return err
 		}
-		return tx.Append(ledger.TypeGrantEnded, ledger.GrantEnded{
+		err = tx.Append(ledger.TypeGrantEnded, ledger.GrantEnded{
 			Grant: g.ID, Code: g.EndCode, Reason: g.EndReason, By: g.EndedBy, At: g.Ended})
+		if err == nil && (g.EndCode == recorder.EndRevoked || g.EndCode == recorder.EndForeign) && g.EndedBy != g.Identity.Label() {
+			err = tx.Notify(store.Notice{Kind: store.NoticeGrantEnded, Request: g.Request, Grant: g.ID, By: g.EndedBy, Text: g.EndReason})
+		}
+		if err == nil {
+			void, err = voidExtensions(tx, g)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	d.note(void...)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.live, g.ID)

@@ -42,11 +42,11 @@ func (d *Desk) past(l *live) bool {
 	return !time.Now().Before(l.over) || !d.store.Now().Before(l.grant.End)
 }
 
-// expire ends a grant whose time is up.
+// expire ends a grant whose time is up, if it still is: its end may have been moved while its timer fired.
 func (d *Desk) expire(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if l := d.live[id]; l != nil && l.grant.Ended.IsZero() {
+	if l := d.live[id]; l != nil && l.grant.Ended.IsZero() && d.past(l) {
 		d.expired(l)
 	}
 }

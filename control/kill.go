@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/policy"
@@ -17,6 +18,8 @@ type Wire interface {
 	GrantOf(session string) (grant string, ok bool)
 	// Kill ends it, and has its client read why. False: it does not go on here any more.
 	Kill(session, public string) bool
+	// Extended says that a grant ends later than it was to. It must not wait.
+	Extended(grant string, end time.Time)
 }
 
 // noWire is a node without sessions.
@@ -24,6 +27,7 @@ type noWire struct{}
 
 func (noWire) GrantOf(string) (string, bool) { return "", false }
 func (noWire) Kill(string, string) bool      { return false }
+func (noWire) Extended(string, time.Time)    {}
 
 // Kill ends a session by the word of whoever may end its grant, and leaves the grant; with revoke the grant
 // is ended, and every session of it. The session is ended first, whatever the store does: who did it and

@@ -19,6 +19,8 @@ func (w *wire) GrantOf(session string) (string, bool) {
 	return w.grant, session == "s1" && w.grant != "" && len(w.killed) == 0
 }
 
+func (w *wire) Extended(string, time.Time) {}
+
 func (w *wire) Kill(session, public string) bool {
 	_, ok := w.GrantOf(session)
 	w.killed = append(w.killed, public)

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/policy"
@@ -60,7 +59,7 @@ func (d *Desk) exchange(ctx context.Context, p *policy.Policy, last string) (den
 			}
 		}
 		denied, err = deny(tx, "the policy has changed; ask again to see what it says now", func(r policy.Request) bool {
-			return !p.Stands(r.Identity, r, tx.Now())
+			return !stands(tx, p, r.Identity, r)
 		})
 		return err
 	})
@@ -96,28 +95,28 @@ func deny(tx *store.Tx, why string, which func(policy.Request) bool) (denied []p
 func (d *Desk) Refreshed(ctx context.Context, now auth.Identity) error {
 	p := d.Policy()
 	lost := func(g policy.Grant) bool { return !p.Holds(now, g) }
-	stands := func(r policy.Request, at time.Time) bool { return p.Stands(now, r, at) }
-	return d.withdraw(ctx, now, recorder.EndRevoked, "your groups at the identity provider no longer give you this", lost, stands)
+	good := func(tx *store.Tx, r policy.Request) bool { return stands(tx, p, now, r) }
+	return d.withdraw(ctx, now, recorder.EndRevoked, "your groups at the identity provider no longer give you this", lost, good)
 }
 
 // EndAll ends everything that a person holds or has asked for: their identity is gone.
 func (d *Desk) EndAll(ctx context.Context, who auth.Identity, code, reason string) error {
 	return d.withdraw(ctx, who, code, reason,
 		func(policy.Grant) bool { return true },
-		func(policy.Request, time.Time) bool { return false })
+		func(*store.Tx, policy.Request) bool { return false })
 }
 
 // withdraw ends those grants of a person that are lost and denies those open requests that don't stand.
 // The requests go first, so that none becomes a grant behind its back.
 func (d *Desk) withdraw(ctx context.Context, who auth.Identity, code, reason string,
-	lost func(policy.Grant) bool, stands func(policy.Request, time.Time) bool,
+	lost func(policy.Grant) bool, good func(*store.Tx, policy.Request) bool,
 ) error {
 	var errs []error
 	if d.asks(who) {
 		var denied []policy.Request
 		errs = append(errs, d.transact(ctx, func(tx *store.Tx, _ *policy.Policy) (err error) {
 			denied, err = deny(tx, reason, func(r policy.Request) bool {
-				return r.Identity.Same(who) && !stands(r, tx.Now())
+				return r.Identity.Same(who) && !good(tx, r)
 			})
 			return err
 		}, func() { d.note(denied...) }))

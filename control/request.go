@@ -20,42 +20,103 @@ const (
 	MaxOpen = 32
 	// MaxText is how many bytes a reason or a comment may have.
 	MaxText = 4000
+	// MaxTicket is how many bytes a ticket's number may have, and MaxSQL the SQL that somebody intends to run.
+	MaxTicket, MaxSQL = 200, 32 << 10
 )
 
-// Ask makes a request, if a rule allows it. A rule that wants no approval grants it at once.
+// Ask makes a request, if a rule allows it. A rule that wants no approval grants it at once, and so does one
+// for those who break the glass: they owe a review for it from then on.
 func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (policy.Request, error) {
 	if err := nobody(who); err != nil {
 		return policy.Request{}, err
 	}
-	if err := readable("reason", ask.Reason); err != nil {
+	if err := plain(ask); err != nil {
+		return policy.Request{}, err
+	}
+	confirmed, err := d.confirmTicket(ctx, who, ask)
+	if err != nil {
 		return policy.Request{}, err
 	}
 	var r policy.Request
 	var g *policy.Grant
-	err := d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
+	var no error // what the policy says that is on the ledger
+	err = d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
 		now := moment(tx)
-		v := p.Judge(who, ask, policy.Facts{}, now)
-		if !v.Allowed {
-			d.log.Info("ask refused", "person", who.Label(), "target", ask.Target, "level", ask.Level, "rules", v.Why)
-			return refusal(v)
-		}
-		var err error
-		if r, err = draft(tx, who, ask, v.Rule, p, now); err != nil {
+		past, err := facts(tx, who, now)
+		if err != nil {
 			return err
 		}
-		g, err = settle(tx, &r, now, bySelf)
+		v := p.Judge(who, ask, past, now)
+		if !v.Allowed {
+			no, err = d.refuse(tx, who, ask, "", v)
+			return err
+		}
+		if err := confirmed.covers(v.Rule); err != nil {
+			return err
+		}
+		if r, err = draft(tx, who, ask, v.Rule, past, now); err != nil {
+			return err
+		}
+		r.Policy, r.Can = p.Hash, p.Targets[ask.Target].Levels[ask.Level]
+		g, err = d.begin(tx, &r, now)
 		return err
 	}, func() { d.settled(r, g) })
+	if err == nil {
+		err = no
+	}
 	if err != nil {
 		return policy.Request{}, failed(err, "target", ask.Target)
 	}
-	d.log.Info("request", "request", r.ID, "person", who.Label(), "target", r.Target, "level", r.Level,
-		"duration", r.Duration, "rule", r.Rule, "status", r.Status, "grant", r.Grant)
+	d.told(r, g)
 	return r, nil
 }
 
-// draft makes the request that an allowed ask becomes, and its ledger entry.
-func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, p *policy.Policy, now time.Time) (r policy.Request, err error) {
+// told says in the log what became of an ask.
+func (d *Desk) told(r policy.Request, g *policy.Grant) {
+	d.log.Info("request", "request", r.ID, "person", r.Identity.Label(), "target", r.Target, "level", r.Level,
+		"duration", r.Duration, "rule", r.Rule, "status", r.Status, "grant", r.Grant, "extends", r.Extends)
+	if g != nil && g.BreakGlass {
+		d.log.Warn("ALERT the glass was broken", "grant", g.ID, "person", r.Identity.Label(), "target", r.Target, "level", r.Level,
+			"reason", r.Reason, "end", g.End)
+	}
+}
+
+// plain refuses an ask whose texts would not read the same for everybody, and one that contradicts itself.
+func plain(ask policy.Ask) error {
+	for _, text := range []struct {
+		what, text string
+		most       int
+	}{{"reason", ask.Reason, MaxText}, {"ticket", ask.Ticket, MaxTicket}, {"intended SQL", ask.SQL, MaxSQL}} {
+		if err := legible(text.what, text.text, text.most); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsAny(ask.Ticket, "\n\t") {
+		return &Error{Code: CodeInvalid, Public: "the ticket has more than one line", Next: "give its number: --ticket OPS-4711"}
+	}
+	return nil
+}
+
+// refuse says a verdict's no. What a rule denies, and what could not be judged, goes on the ledger: then the
+// answer is no, and the error nil.
+func (d *Desk) refuse(tx *store.Tx, who auth.Identity, ask policy.Ask, extends string, v policy.Verdict) (no, err error) {
+	d.log.Info("ask refused", "person", who.Label(), "target", ask.Target, "level", ask.Level, "rules", v.Why, "denied", v.Denied, "error", v.Failed)
+	if v.Denied == "" && v.Failed == nil {
+		return nil, refusal(v)
+	}
+	e := ledger.RequestRefused{
+		Person: personOf(who), Target: ask.Target, Level: ask.Level, Duration: ask.Duration, Start: ask.Start, Reason: strings.TrimSpace(ask.Reason),
+		Ticket: ask.Ticket, BreakGlass: ask.BreakGlass, Extends: extends, Policy: d.Policy().Hash, Rule: v.Denied,
+	}
+	if v.Failed != nil {
+		d.log.Error("ALERT a condition of the policy could not be evaluated, so the ask is refused", "person", who.Label(), "error", v.Failed)
+		e.Error = v.Failed.Error()
+	}
+	return refusal(v), tx.Append(ledger.TypeRequestRefused, e)
+}
+
+// draft makes the request that an allowed ask becomes; its policy and what its level means are the caller's to add.
+func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, past policy.Facts, now time.Time) (r policy.Request, err error) {
 	open, err := tx.Requests(store.RequestFilter{Status: policy.Open, By: who.Key(), Limit: MaxOpen})
 	if err != nil {
 		return r, err
@@ -70,28 +131,46 @@ func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, p
 	}
 	r = policy.Request{
 		ID: id, Identity: who, Target: ask.Target, Level: ask.Level, Duration: ask.Duration, Start: ask.Start,
-		Reason: strings.TrimSpace(ask.Reason), Created: now, Lapses: rule.Lapses(now), Rule: rule.Name, Policy: p.Hash,
-		Terms: rule.Terms(), Ticket: ask.Ticket, SQL: ask.SQL, BreakGlass: ask.BreakGlass,
-		Can: p.Targets[ask.Target].Levels[ask.Level], Status: policy.Open,
+		Reason: strings.TrimSpace(ask.Reason), Ticket: strings.TrimSpace(ask.Ticket), SQL: ask.SQL, BreakGlass: ask.BreakGlass,
+		Created: now, Lapses: rule.Lapses(now), Rule: rule.Name, Terms: rule.Terms(), Facts: past, Status: policy.Open,
+	}
+	if r.BreakGlass {
+		r.Approvals.Count, r.Approvals.Parties = 0, nil // nobody is waited for
 	}
 	if !r.Start.IsZero() {
 		r.Start = r.Start.UTC()
 	}
-	return r, tx.Append(ledger.TypeRequestCreated, ledger.RequestCreated{
-		Request: r.ID, Person: personOf(who), Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start,
+	return r, nil
+}
+
+// begin puts a new request on the ledger, and settles it: nobody may need to agree.
+func (d *Desk) begin(tx *store.Tx, r *policy.Request, now time.Time) (*policy.Grant, error) {
+	err := tx.Append(ledger.TypeRequestCreated, ledger.RequestCreated{
+		Request: r.ID, Person: personOf(r.Identity), Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start,
 		Reason: r.Reason, Rule: r.Rule, Policy: r.Policy, Approvals: r.Approvals.Count, Lapses: r.Lapses,
+		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass, Extends: r.Extends,
 	})
+	if err != nil {
+		return nil, err
+	}
+	g, err := d.settle(tx, r, now, bySelf)
+	if err == nil && r.Status == policy.Open {
+		err = tx.Notify(store.Notice{Kind: store.NoticeRequestCreated, Request: r.ID, By: r.Identity.Label(), Text: r.Reason})
+	}
+	return g, err
 }
 
 // settle stores a request after each word that was said on it, and ends it if that is what they add up
-// to; an approved one becomes a grant.
-func settle(tx *store.Tx, r *policy.Request, now time.Time, by string) (*policy.Grant, error) {
+// to; an approved one becomes a grant, or makes one longer.
+func (d *Desk) settle(tx *store.Tx, r *policy.Request, now time.Time, by string) (*policy.Grant, error) {
 	status, _ := policy.Tally(*r)
-	if status == policy.Open {
+	switch {
+	case status == policy.Open:
 		return nil, tx.PutRequest(*r)
-	}
-	if status != policy.Approved {
+	case status != policy.Approved:
 		return nil, endRequest(tx, r, status, by)
+	case r.Extends != "":
+		return d.lengthen(tx, r, now, by)
 	}
 	id, err := fresh("g", func(id string) error { _, err := tx.Grant(id); return err })
 	if err != nil {
@@ -105,9 +184,13 @@ func settle(tx *store.Tx, r *policy.Request, now time.Time, by string) (*policy.
 	if err := tx.PutGrant(g); err != nil {
 		return nil, err
 	}
-	return &g, tx.Append(ledger.TypeGrantCreated, ledger.GrantCreated{
-		Grant: g.ID, Request: r.ID, Person: personOf(g.Identity), Target: g.Target, Level: g.Level, Start: g.Start, End: g.End,
+	err = tx.Append(ledger.TypeGrantCreated, ledger.GrantCreated{
+		Grant: g.ID, Request: r.ID, Person: personOf(g.Identity), Target: g.Target, Level: g.Level, Start: g.Start, End: g.End, BreakGlass: g.BreakGlass,
 	})
+	if err == nil && g.BreakGlass {
+		err = indebt(tx, g, r.Reason)
+	}
+	return &g, err
 }
 
 // endRequest ends a request in one of its four ways.
@@ -116,7 +199,15 @@ func endRequest(tx *store.Tx, r *policy.Request, status policy.Status, by string
 	if err := tx.PutRequest(*r); err != nil {
 		return err
 	}
-	return tx.Append(ledger.TypeRequestEnded, ledger.RequestEnded{Request: r.ID, Status: string(status), By: by, Reason: r.EndReason})
+	err := tx.Append(ledger.TypeRequestEnded, ledger.RequestEnded{Request: r.ID, Status: string(status), By: by, Reason: r.EndReason})
+	if err != nil || by == r.Identity.Label() || (by == bySelf && status == policy.Approved) {
+		return err // they know: it was their own word, or the answer to it
+	}
+	text := r.EndReason
+	if n := len(r.Decisions); text == "" && n > 0 && r.Decisions[n-1].Identity.Label() == by {
+		text = r.Decisions[n-1].Comment
+	}
+	return tx.Notify(store.Notice{Kind: store.NoticeRequestEnded, Request: r.ID, Grant: r.Grant, By: by, Text: text})
 }
 
 // Decide is one person's word on a request. The last approval needed makes the grant, which starts then.
@@ -138,6 +229,9 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 		case err != nil:
 			return undecided(err, r)
 		}
+		if err := d.pointless(ctx, r); err != nil {
+			return err
+		}
 		now := moment(tx)
 		r.Decisions = append(r.Decisions, policy.Decision{Identity: who, Approve: approve, Comment: strings.TrimSpace(comment), At: now})
 		err = tx.Append(ledger.TypeRequestDecided, ledger.RequestDecided{
@@ -145,7 +239,9 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 		if err != nil {
 			return err
 		}
-		g, err = settle(tx, &r, now, who.Label())
+		if g, err = d.settle(tx, &r, now, who.Label()); err == nil && r.Status == policy.Open {
+			err = tx.Notify(store.Notice{Kind: store.NoticeRequestDecided, Request: r.ID, By: who.Label(), Text: strings.TrimSpace(comment)})
+		}
 		return err
 	}, func() { d.settled(r, g) })
 	if err == nil {
@@ -203,12 +299,18 @@ func (d *Desk) transact(ctx context.Context, fn func(*store.Tx, *policy.Policy) 
 	return nil
 }
 
-// settled brings memory up to a request, and to the grant it may have become.
+// settled brings memory up to a request, and to the grant that it may have become or made longer.
 func (d *Desk) settled(r policy.Request, g *policy.Grant) {
-	if g != nil {
+	switch {
+	case g == nil:
+	case r.Extends != "":
+		d.lengthened(*g)
+	default:
 		d.admit(*g, r)
 	}
-	d.note(r)
+	if r.ID != "" {
+		d.note(r)
+	}
 }
 
 // note keeps track of which requests are open, and wakes those who wait for one that is not any more.
@@ -271,11 +373,13 @@ func nobody(who auth.Identity) error {
 }
 
 // readable refuses text that would not read the same on everybody's terminal.
-func readable(what, s string) error {
+func readable(what, s string) error { return legible(what, s, MaxText) }
+
+func legible(what, s string, most int) error {
 	problem := ""
 	switch {
-	case len(s) > MaxText:
-		problem = fmt.Sprintf("is longer than %d bytes", MaxText)
+	case len(s) > most:
+		problem = fmt.Sprintf("is longer than %d bytes", most)
 	case !utf8.ValidString(s):
 		problem = "is not UTF-8"
 	case strings.ContainsFunc(s, func(c rune) bool {
@@ -290,6 +394,9 @@ func readable(what, s string) error {
 
 // refusal says a verdict's no.
 func refusal(v policy.Verdict) *Error {
+	if v.StepUp != nil {
+		return stepUp(*v.StepUp, v.Public)
+	}
 	code := CodePolicy
 	if v.Invalid {
 		code = CodeInvalid

@@ -40,6 +40,8 @@ type Census struct {
 	Active    int
 	Ending    int // ended, and not on the ledger yet
 	Open      int // requests
+	Broken    int // active ones for which the glass was broken
+	Reviews   Reviewing
 }
 
 // Census counts in memory; it waits for no disk.
@@ -55,9 +57,12 @@ func (d *Desk) Census() (c Census) {
 			c.Scheduled++
 		default:
 			c.Active++
+			if l.grant.BreakGlass {
+				c.Broken++
+			}
 		}
 	}
-	c.Open = len(d.open)
+	c.Open, c.Reviews = len(d.open), d.reviews
 	return c
 }
 
@@ -99,7 +104,7 @@ func (d *Desk) Run(ctx context.Context) error {
 		}
 		err := d.writeEnds(ctx)
 		if tick {
-			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.tick(ctx))
+			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.tallyReviews(ctx), d.tick(ctx))
 		}
 		if err == nil && tick {
 			d.wrote()

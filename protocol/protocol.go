@@ -96,6 +96,13 @@ type Sink interface {
 	Record(events ...recorder.Event) error
 }
 
+// Limiter is what a Sink is beside when its session may not read as much as it likes.
+type Limiter interface {
+	// Read is told what the server has sent so far, before the last of it reaches the client: rows, and bytes of
+	// the protocol as it is spoken inside TLS. With an error none of it does, and the session ends.
+	Read(rows, bytes uint64) error
+}
+
 // Waiter is what a Sink is beside when its Record waits for a disk each time, by design and not because
 // something is wrong. What stands between such a Sink and a Link passes that on.
 type Waiter interface {
@@ -140,7 +147,10 @@ type AccountSpec struct {
 	Name         string // curfew_<installation>_<grant>, at most 32 bytes
 	Requester    string // e-mail, for the DBA who reads pg_roles
 	End          time.Time
-	Level        Level
+	// Longer is by how much End may be moved at one time (Extend): what the database itself does to sessions
+	// that go on, should Curfew never come back, it does so much after End, for they can't be told.
+	Longer time.Duration
+	Level  Level
 	// Prepared lists the global ids this grant's recordings show as prepared, for Clean after a crash.
 	Prepared []string
 }
@@ -148,6 +158,8 @@ type AccountSpec struct {
 // Account is the database account of one grant.
 type Account interface {
 	Name() string
+	// Extend moves what the database itself does at the account's end to a later one. Sessions go on.
+	Extend(ctx context.Context, end time.Time) error
 	// Cut locks the account (in its own commit), terminates its backends until none is left, and learns
 	// what became of what they were doing. Safe to repeat.
 	Cut(ctx context.Context) (Cut, error)

@@ -33,8 +33,8 @@ type roll struct {
 // life is a session from its recording's first line until it has ended.
 type life struct {
 	header recorder.Header
-	idle   time.Duration   // that its level allows; 0: for ever
-	until  time.Time       // its grant's end
+	idle   idling
+	tenure *tenure         // of its grant
 	own    context.Context // ends when the session is to, with the reason as its cause
 	end    context.CancelCauseFunc
 	meter  *meter
@@ -44,6 +44,9 @@ type life struct {
 	usage protocol.Usage // at the last look
 	told  counts         // what the metrics have been told
 	moved time.Time      // when something was last seen to happen
+
+	timers []*time.Timer // of the warnings that are still to come
+	hushed bool          // none are any more
 }
 
 // counts is what the metrics add up over a session.
@@ -119,8 +122,8 @@ func (l *life) look(m *metrics, now time.Time) (why error) {
 		return unrecorded()
 	default:
 	}
-	if l.link != nil && l.idle > 0 && now.Sub(l.moved) >= l.idle {
-		return idled(l.header.Level, l.idle, l.until)
+	if l.link != nil && l.idle.most > 0 && now.Sub(l.moved) >= l.idle.most {
+		return idled(l.idle.by, l.idle.most, l.tenure.until())
 	}
 	return nil
 }
@@ -167,10 +170,10 @@ func unrecorded() *protocol.Refusal {
 }
 
 // idled is what a client reads that did nothing for too long.
-func idled(level string, most time.Duration, until time.Time) *protocol.Refusal {
+func idled(by string, most time.Duration, until time.Time) *protocol.Refusal {
 	return &protocol.Refusal{Code: recorder.EndIdle, Public: fmt.Sprintf(
 		"your session did nothing for %s, and %s allows no more; your grant goes on until %s: connect again when you need it",
-		spanWords(most), level, until.UTC().Format("15:04:05 UTC"))}
+		spanWords(most), by, until.UTC().Format("15:04:05 UTC"))}
 }
 
 // spanWords writes a duration as people do: 1h30m, not 1h30m0s.

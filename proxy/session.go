@@ -13,9 +13,6 @@ import (
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
-// warnings says how long before its grant's end a client is told.
-var warnings = [...]time.Duration{5 * time.Minute, time.Minute}
-
 // serve runs a session and says the one line that tells its whole story.
 func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) {
 	began := time.Now()
@@ -69,7 +66,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer func() { leave(err == nil) }()
 
 	st.header = s.header(grant, login, tenure.spec.Name)
 	recording, err := s.open(ctx, st.header)
@@ -78,7 +75,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	}
 	own, end := context.WithCancelCause(held)
 	defer end(nil)
-	life := &life{header: st.header, idle: grant.Can.Idle, until: grant.End, own: own, end: end,
+	life := &life{header: st.header, idle: idleOf(grant), tenure: tenure, own: own, end: end,
 		meter: &meter{Recording: recording, metrics: s.metrics}}
 	defer s.roll.enter(life)()
 	st.began, st.end = true, recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}
@@ -98,10 +95,10 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 			s.kill(ctx, tenure, held, link, st)
 		}
 	}()
-	defer s.warn(grant, link)()
-
 	life.joined(link)
-	err = link.Relay(own, life.meter)
+	life.warn()
+	defer life.hush()
+	err = link.Relay(own, life.sink(grant.Limits))
 	if err == nil {
 		st.end = recorder.End{Code: recorder.EndClient, Reason: "the client closed the session", Fate: protocol.FateNone}
 	}
@@ -180,30 +177,6 @@ func (s *Server) create(ctx context.Context, h recorder.Header) (Recording, erro
 func opened(h recorder.Header, r Recording) ledger.SessionOpened {
 	return ledger.SessionOpened{Session: h.Session, Grant: h.Grant, Target: h.Target,
 		Account: h.Account, Node: h.Node, Client: h.Client, Header: r.HeaderHash()}
-}
-
-// warn shows the client a notice a while before the grant ends, and returns what stops that.
-func (s *Server) warn(grant policy.Grant, link protocol.Link) (stop func()) {
-	var timers []*time.Timer
-	for _, before := range warnings {
-		if wait := time.Until(grant.End.Add(-before)); wait > 0 {
-			text := fmt.Sprintf("Curfew: your grant ends in %s, at %s; what runs then is cut off",
-				durationWords(before), grant.End.UTC().Format("15:04:05 UTC"))
-			timers = append(timers, time.AfterFunc(wait, func() { link.Notify(text) }))
-		}
-	}
-	return func() {
-		for _, t := range timers {
-			t.Stop()
-		}
-	}
-}
-
-func durationWords(d time.Duration) string {
-	if d == time.Minute {
-		return "1 minute"
-	}
-	return fmt.Sprintf("%d minutes", int(d.Minutes()))
 }
 
 // kill ends the backend of a session that did not end by the client's goodbye, and learns what became

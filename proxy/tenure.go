@@ -56,6 +56,8 @@ type tenure struct {
 	mu   sync.Mutex // guards what follows; never held across a call that can wait
 	over bool       // the grant has ended or the node stops: nothing is provisioned any more
 	open int        // sessions now
+	end  time.Time  // the grant's, which an extension moves
+	done bool       // its last session was closed, and its rule ends it with that
 }
 
 // tenures are the grants that have, or may have, an account on this node.
@@ -67,17 +69,20 @@ type tenures struct {
 	byGrant  map[string]*tenure
 	draining bool
 	running  sync.WaitGroup
+	leaving  chan struct{} // closed by leave
 	stop     chan struct{} // closed by drain
+	stopped  sync.Once
 }
 
 func newTenures(cfg *Config, m *metrics) *tenures {
-	return &tenures{cfg: cfg, metrics: m, byGrant: map[string]*tenure{}, stop: make(chan struct{})}
+	return &tenures{cfg: cfg, metrics: m, byGrant: map[string]*tenure{},
+		leaving: make(chan struct{}), stop: make(chan struct{})}
 }
 
 // enter counts a session into the grant's tenure, which begins with the first one. The func counts it out.
-func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), error) {
-	t, err := ts.find(ctx, g)
-	if err != nil {
+// goodbye says whether its client took leave in order.
+func (ts *tenures) enter(ctx context.Context, g policy.Grant) (t *tenure, leave func(goodbye bool), err error) {
+	if t, err = ts.find(ctx, g); err != nil {
 		return nil, nil, err
 	}
 	if err := t.isOver(); err != nil {
@@ -85,18 +90,37 @@ func (ts *tenures) enter(ctx context.Context, g policy.Grant) (*tenure, func(), 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.done {
+		return nil, nil, &protocol.Refusal{Code: recorder.EndReleased, Public: lastSession}
+	}
 	if t.open >= t.spec.Level.Sessions {
 		return nil, nil, &protocol.Refusal{Code: protocol.RefuseLimit,
 			Public: fmt.Sprintf("your grant allows %d sessions at once and they are all in use; close one and try again", t.spec.Level.Sessions)}
 	}
 	t.open++
 	t.sessions.Add(1)
-	return t, func() {
+	return t, func(goodbye bool) {
 		t.mu.Lock()
 		t.open--
+		last := goodbye && t.open == 0 && t.grant.WithLastSession
+		t.done = t.done || last
 		t.mu.Unlock()
 		t.sessions.Done()
+		if last {
+			t.release(context.WithoutCancel(ctx))
+		}
 	}, nil
+}
+
+// lastSession is why a grant ends with its last session.
+const lastSession = "its last session was closed, and the rule that gave it ends it with that"
+
+// release ends a grant whose last session has been closed by its client. One that was lost may be taken up
+// again, and ends nothing.
+func (t *tenure) release(ctx context.Context) {
+	if err := t.cfg.Grants.End(ctx, t.grant.ID, recorder.EndReleased, lastSession); err != nil {
+		t.log.Error("end grant with its last session", "error", err)
+	}
 }
 
 // find gives the grant's tenure, begun if need be.
@@ -138,13 +162,22 @@ func (ts *tenures) begin(ctx context.Context, g policy.Grant, adopt bool, prepar
 	ts.byGrant[g.ID] = t
 	ts.running.Go(func() {
 		defer release()
+		// The end may have been moved since g was found; from here on Extended finds the tenure.
+		if now, err := ts.cfg.Grants.Recall(held, g.ID); err == nil && t.extend(now.End) {
+			t.moveBackstops(ts.stop)
+		}
 		select {
 		case <-held.Done():
-			t.close(context.WithoutCancel(ctx), ts.stop)
-			ts.forget(t)
-		case <-ts.stop:
+		case <-ts.leaving:
 			t.lockUp(context.WithoutCancel(ctx))
+			select {
+			case <-held.Done(): // it ends while the node still can end it
+			case <-ts.stop:
+				return
+			}
 		}
+		t.close(context.WithoutCancel(ctx), ts.stop)
+		ts.forget(t)
 	})
 	return t, nil
 }
@@ -158,10 +191,13 @@ func (ts *tenures) make(g policy.Grant, adopt bool, prepared []string) (*tenure,
 	}
 	spec := protocol.AccountSpec{
 		Installation: ts.cfg.Installation, Grant: g.ID, Name: "curfew_" + ts.cfg.Installation + "_" + g.ID,
-		Requester: g.Identity.Email, End: g.End,
-		Level: LevelOf(g.Level, g.Can), Prepared: prepared,
+		Requester: g.Identity.Email, End: g.End, Level: LevelOf(g.Level, g.Can), Prepared: prepared,
 	}
-	return &tenure{cfg: ts.cfg, metrics: ts.metrics, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}),
+	spec.Level.Sessions = sessionsOf(g)
+	if !g.BreakGlass { // which is not extended
+		spec.Longer = g.Longest
+	}
+	return &tenure{cfg: ts.cfg, metrics: ts.metrics, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}), end: g.End,
 		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
 }
 
@@ -189,14 +225,21 @@ func (ts *tenures) of(account string) *tenure {
 	return nil
 }
 
-// drain locks the accounts of live grants until Curfew is back and lets grants that are ending end.
-func (ts *tenures) drain() {
+// leave locks the accounts of live grants until Curfew is back. It does not wait for that, nor does that wait
+// for the sessions, which may take their time to be sealed.
+func (ts *tenures) leave() {
 	ts.mu.Lock()
+	defer ts.mu.Unlock()
 	if !ts.draining {
 		ts.draining = true
-		close(ts.stop)
+		close(ts.leaving)
 	}
-	ts.mu.Unlock()
+}
+
+// drain is leave when the sessions are gone: it waits, and lets grants that are ending end.
+func (ts *tenures) drain() {
+	ts.leave()
+	ts.stopped.Do(func() { close(ts.stop) })
 	if !waitFor(&ts.running, drainTimeout) {
 		ts.cfg.Log.Error("accounts did not close in time; they are taken up again at the next start")
 	}
@@ -217,6 +260,7 @@ func (t *tenure) take(ctx context.Context) (protocol.Account, error) {
 	err := t.intend(ctx)
 	if err == nil {
 		t.adopt = true // from here on something may exist: a second try takes it over
+		t.spec.End = t.until()
 		t.account, err = t.engine.Provision(ctx, t.spec)
 	}
 	if err == nil {
@@ -241,7 +285,7 @@ func (t *tenure) intend(ctx context.Context) error {
 		return nil
 	}
 	err := t.cfg.Accounts.Intend(ctx, ledger.AccountIntended{
-		Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, End: t.grant.End, Adopt: t.adopt})
+		Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, End: t.until(), Adopt: t.adopt})
 	if err != nil {
 		return err
 	}
@@ -362,7 +406,7 @@ func (t *tenure) writeCut(ctx context.Context, cut protocol.Cut, stop <-chan str
 
 // receipt is the first part of the receipt. The deadline is what the grant says of its own end.
 func (t *tenure) receipt(ctx context.Context, cut protocol.Cut) ledger.AccountCut {
-	r := ledger.AccountCut{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Deadline: t.grant.End}
+	r := ledger.AccountCut{Grant: t.grant.ID, Target: t.grant.Target, Account: t.spec.Name, Deadline: t.until()}
 	var refusal *protocol.Refusal
 	if errors.As(context.Cause(t.held), &refusal) {
 		r.Code, r.Reason = refusal.Code, refusal.Public

@@ -172,6 +172,7 @@ const (
 	EndServer      = "server"      // the database closed the connection
 	EndRecord      = "record"      // the recording could not be kept
 	EndKilled      = "killed"      // ended by a person who may; the grant goes on
+	EndLimit       = "limit"       // more was read than the grant allows a session
 	EndIdle        = "idle"        // nothing happened for longer than the access level allows
 	EndDrained     = "drained"     // this node is stopping
 	EndViolation   = "violation"   // the client broke the protocol or a limit

@@ -45,9 +45,9 @@ func (tx *Tx) PutReview(r Review) error {
 	if err != nil {
 		return fmt.Errorf("store: review %s: %w", r.ID, err)
 	}
-	return tx.exec(`INSERT INTO reviews (id, grant_id, person, target, made, due, done, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET due = excluded.due, done = excluded.done, doc = excluded.doc`,
-		r.ID, r.Grant, r.Identity.Key(), r.Target, nanos(r.Made), nanos(r.Due), nanos(r.Done), raw)
+	return tx.exec(`INSERT INTO reviews (id, grant_id, person, target, made, due, alerted, done, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET due = excluded.due, alerted = excluded.alerted, done = excluded.done, doc = excluded.doc`,
+		r.ID, r.Grant, r.Identity.Key(), r.Target, nanos(r.Made), nanos(r.Due), r.Alerted, nanos(r.Done), raw)
 }
 
 // Review gives one review, or ErrNotFound.
@@ -71,6 +71,21 @@ func (tx *Tx) Reviews(f ReviewFilter) ([]Review, error) {
 		w.and("target = ?", f.Target)
 	}
 	return docs[Review](tx, "reviews", `SELECT doc FROM reviews`+w.limit("due, id", f.Limit), w.args...)
+}
+
+// CountReviews counts those that are still to be done, and those of them that are overdue at now; fresh: of
+// one of these nobody was told yet.
+func (tx *Tx) CountReviews(now time.Time) (open, overdue int, fresh bool, err error) {
+	err = tx.row(`SELECT count(*), count(CASE WHEN due <= ?1 THEN 1 END), count(CASE WHEN due <= ?1 AND alerted = 0 THEN 1 END) > 0
+		FROM reviews WHERE done = 0`, nanos(now)).Scan(&open, &overdue, &fresh)
+	return open, overdue, fresh, found(err, "reviews")
+}
+
+// Begun gives a person's grants that began between two times, the latest first; the last thousand of them.
+func (tx *Tx) Begun(person string, from, to time.Time) ([]policy.Grant, error) {
+	var w where
+	w.and("person = ? AND starts >= ? AND starts <= ?", person, nanos(from), nanos(to))
+	return docs[policy.Grant](tx, "grants", `SELECT doc FROM grants`+w.limit("starts DESC, id", 1000), w.args...)
 }
 
 // Owe makes a review, puts that on the ledger, and has whoever may do it told.

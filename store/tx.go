@@ -162,6 +162,9 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	return fn(&Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now()})
 }
 
+// Context is the transaction's own.
+func (tx *Tx) Context() context.Context { return tx.ctx }
+
 // Now is the one time of this transaction: of its entries and of whatever it decides.
 func (tx *Tx) Now() time.Time { return tx.now }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/control/api"
@@ -134,6 +135,13 @@ func (w wire) GrantOf(session string) (string, bool) {
 
 // Kill implements control.Wire.
 func (w wire) Kill(session, public string) bool { return w.house.proxy.Kill(session, public) }
+
+// Extended implements control.Wire. What is extended before the proxy is there, it finds extended.
+func (w wire) Extended(grant string, end time.Time) {
+	if w.house.proxy != nil {
+		w.house.proxy.Extended(grant, end)
+	}
+}
 
 func (w wire) traffic(session string) (api.Traffic, bool) {
 	l, ok := w.house.proxy.Live(session)

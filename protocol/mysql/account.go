@@ -300,9 +300,9 @@ type note struct {
 }
 
 // newNote is what the user's note will say.
-func (a *account) newNote() note {
+func (a *account) newNote(end time.Time) note {
 	return note{Installation: a.spec.Installation, Grant: a.spec.Grant, Requester: a.spec.Requester,
-		End: a.spec.End.UTC(), Level: a.spec.Level.Name, Roles: a.spec.Level.Roles}
+		End: end.UTC(), Level: a.spec.Level.Name, Roles: a.spec.Level.Roles}
 }
 
 // text is the note as JSON without a single backslash: where it stands a string must be a plain literal, in

@@ -216,7 +216,7 @@ func TestSweepAtEveryStep(t *testing.T) {
 func TestAdoptRefusesSomebodyElses(t *testing.T) {
 	e := newEngine(t, nil)
 	spec := newSpec(0)
-	note := (&account{spec: protocol.AccountSpec{Installation: "other1", Grant: "gx"}}).newNote().text()
+	note := (&account{spec: protocol.AccountSpec{Installation: "other1", Grant: "gx"}}).newNote(time.Time{}).text()
 	if testServer.IsMariaDB() {
 		admin(t, "", "CREATE USER "+user(spec.Name, "127.0.0.1")+" REQUIRE SUBJECT "+literal(note)+" ACCOUNT LOCK")
 	} else {
@@ -720,7 +720,7 @@ func TestSessionOf(t *testing.T) {
 
 func TestNoteNeedsNoBackslash(t *testing.T) {
 	a := newAccount(&Engine{}, newSpec(0))
-	n := a.newNote()
+	n := a.newNote(a.spec.End)
 	n.Residue = []protocol.Residue{{Database: `d"\b`, Object: "view `x\n%41\u2028\xff`", Owner: "o<&>'"}}
 	text := n.text()
 	if strings.Contains(text, `\`) {

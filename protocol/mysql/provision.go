@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -227,11 +226,10 @@ func (a *account) vars(ctx context.Context, c *conn, host string) (vars, error) 
 	if t := a.engine.target; t.tls != nil && (!t.prefer || c.server.caps&capSSL != 0) {
 		require = "SSL"
 	}
-	left := math.Ceil(max(1, time.Until(a.spec.End).Seconds()))
 	return vars{
 		"name": a.role(), "account": user(a.spec.Name, host), "plugin": plugin, "verifier": verifier, "require": require,
 		"connections": strconv.Itoa(sessions(a.spec.Level) + 1), // one for KILL, see add
-		"left":        strconv.FormatFloat(left, 'f', 0, 64), "note": a.newNote().text(),
+		"left":        a.left(a.spec.End), "note": a.newNote(a.spec.End).text(),
 	}, nil
 }
 

@@ -156,6 +156,7 @@ func (l *link) landing() landing {
 func (l *link) Relay(ctx context.Context, sink protocol.Sink) error {
 	l.began.Store(true)
 	l.obs.sink = sink
+	l.obs.limiter, _ = sink.(protocol.Limiter)
 	err := sink.Record(recorder.Event{Type: recorder.TypeAttached, Attached: &recorder.Attached{
 		Backend: strconv.FormatUint(uint64(l.up.id), 10), Server: l.version,
 		TLS: l.up.tls, Address: l.up.address,
@@ -184,11 +185,8 @@ func (l *link) Relay(ctx context.Context, sink protocol.Sink) error {
 // regain takes the connections back: the relay may have put others in their place.
 func (l *link) regain() {
 	c := l.client
-	plain := c.raw == c.conn
 	c.conn, l.up.conn = l.pipe.Conns()
-	if plain {
-		c.raw = c.conn
-	}
+	c.raw = relay.Bare(c.conn)
 }
 
 // outcome turns the relay's end into the contract's.

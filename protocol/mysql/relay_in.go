@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/recorder"
 )
 
@@ -45,6 +46,8 @@ type inbound struct {
 	outs     bool // the result is a procedure's OUT parameters, and there are more
 	rows     uint64
 	bytes    uint64
+	allRows  uint64 // of the session
+	allBytes uint64
 	firstRow int64
 }
 
@@ -54,6 +57,9 @@ func (o *observer) Inbound(buf []byte) (n int, out []byte, err error) {
 	defer o.mu.Unlock()
 	o.in.now, o.in.chunk, o.in.swap, o.in.swapTo, o.in.kept = 0, buf, o.in.swap[:0], 0, false
 	n, err = o.scanIn(buf)
+	if err == nil && o.limiter != nil {
+		err = o.limit(n)
+	}
 	out = buf[:n]
 	if o.in.kept {
 		o.in.swap = append(o.in.swap, buf[o.in.swapTo:n]...)
@@ -72,6 +78,18 @@ func (o *observer) recordIn() error {
 	err := o.record(o.in.events)
 	o.in.events = reset(o.in.events, room)
 	return err
+}
+
+// limit asks whether the client may see n bytes more, and all the rows that were counted. It asks no more once
+// it may not: what comes then reaches nobody.
+func (o *observer) limit(n int) error {
+	o.in.allBytes += uint64(n)
+	err := o.limiter.Read(o.in.allRows, o.in.allBytes)
+	if err != nil {
+		o.limiter = nil
+		return &protocol.EndError{Code: recorder.EndLimit, Err: err}
+	}
+	return nil
 }
 
 // clock is the time of this chunk.
@@ -148,6 +166,7 @@ func (o *observer) row(size int) {
 		o.in.firstRow = o.clock()
 	}
 	o.in.rows++
+	o.in.allRows++
 	o.in.row = true
 	o.in.seq++
 	o.passIn(size)

@@ -49,8 +49,9 @@ type observerConfig struct {
 // mu is never held while the sink records or anybody writes to a socket.
 type observer struct {
 	observerConfig
-	sink protocol.Sink
-	base time.Time
+	sink    protocol.Sink
+	limiter protocol.Limiter // nil: it may read as much as it likes
+	base    time.Time
 
 	mu       sync.Mutex // guards all that follows but for what is said to be one goroutine's own
 	queue    queue

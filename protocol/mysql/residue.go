@@ -175,7 +175,7 @@ func (a *account) keep(ctx context.Context, r row, residue []protocol.Residue) e
 	}
 	n := r.note
 	if n.Grant == "" {
-		n = a.newNote()
+		n = a.newNote(a.spec.End)
 	}
 	n.Residue = residue
 	return a.engine.here(ctx, func(ctx context.Context, c *conn) error {

@@ -45,7 +45,7 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 	v := vars{
 		"account":  spec.Name,
 		"verifier": verifier,
-		"end":      spec.End.UTC().Format("2006-01-02 15:04:05.999999+00"),
+		"end":      validUntil(spec.End),
 		"sessions": strconv.Itoa(sessions(spec.Level)),
 	}
 	err = e.here(ctx, func(ctx context.Context, c *pgx.Conn) error { return a.provision(ctx, c, v) })
@@ -154,7 +154,7 @@ func (a *account) create(ctx context.Context, c *pgx.Conn, v vars) error {
 		for _, group := range a.spec.Level.Roles {
 			s.add("member", vars{"group": group, "account": a.spec.Name, "options": memberOptions(c, a.spec.Level)})
 		}
-		a.addSettings(&s, settings)
+		a.addSettings(&s, settings, a.spec.End)
 		s.addNote(a.spec.Name, n)
 		if err := s.run(ctx, tx); err != nil {
 			return err
@@ -193,12 +193,8 @@ func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars) error {
 		if err := a.regroup(ctx, tx, &s, r.oid, memberOptions(c, a.spec.Level)); err != nil {
 			return err
 		}
-		a.addSettings(&s, settings)
-		if r.note.Since == 0 { // lost: what the server still knows is kept
-			n := a.newNote()
-			n.Since = r.since
-			s.addNote(a.spec.Name, n)
-		}
+		a.addSettings(&s, settings, a.spec.End)
+		s.addNote(a.spec.Name, a.renewed(r, a.spec.End))
 		return s.run(ctx, tx)
 	})
 	if err != nil {
@@ -313,9 +309,10 @@ func (e *Engine) deadMan(ctx context.Context, c *pgx.Conn) (map[string]string, e
 }
 
 // addSettings adds the dead man's switch: what is left of the grant, and deadManWaits more, so that as long
-// as Curfew lives it is Curfew that ends a session, and says why.
-func (a *account) addSettings(s *script, has map[string]string) {
-	left := max(time.Second, min(time.Until(a.spec.End)+deadManWaits, math.MaxInt32*time.Millisecond))
+// as Curfew lives it is Curfew that ends a session, and says why. A session keeps the timeouts that it began
+// with, so they leave room for an extension.
+func (a *account) addSettings(s *script, has map[string]string, end time.Time) {
+	left := max(time.Second, min(time.Until(end)+a.spec.Longer+deadManWaits, math.MaxInt32*time.Millisecond))
 	for _, d := range deadManSettings {
 		value, ok := has[d.name]
 		if !ok {

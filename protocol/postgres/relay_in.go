@@ -26,6 +26,8 @@ type inbound struct {
 	n        int // results of the Query so far
 	rows     uint64
 	bytes    uint64
+	allRows  uint64 // of the session
+	allBytes uint64
 	firstRow int64
 	copying  byte  // direction of the copy that is under way: msgCopyInResponse, msgCopyOutResponse; 0 = none
 	meter    meter // copy data from the server
@@ -46,6 +48,9 @@ func (o *observer) Inbound(buf []byte) (n int, out []byte, err error) {
 	defer o.mu.Unlock()
 	o.in.now, o.in.chunk, o.in.swap, o.in.swapTo, o.in.kept = 0, buf, o.in.swap[:0], 0, false
 	n, err = o.scanIn(buf)
+	if err == nil && o.limiter != nil {
+		err = o.limit(n)
+	}
 	out = buf[:n]
 	if o.in.kept {
 		o.in.swap = append(o.in.swap, buf[o.in.swapTo:n]...)
@@ -64,6 +69,22 @@ func (o *observer) recordIn() error {
 	err := o.record(o.in.events)
 	o.in.events, o.in.text = reset(o.in.events, room), reset(o.in.text, 4<<10)
 	return err
+}
+
+// limit asks whether the client may see n bytes more, and all the rows that were counted. It asks no more once
+// it may not: what comes then reaches nobody.
+func (o *observer) limit(n int) error {
+	o.in.allBytes += uint64(n)
+	rows := o.in.allRows
+	if o.in.copying == msgCopyOutResponse {
+		rows += o.in.meter.chunks
+	}
+	err := o.limiter.Read(rows, o.in.allBytes)
+	if err != nil {
+		o.limiter = nil
+		return &protocol.EndError{Code: recorder.EndLimit, Err: err}
+	}
+	return nil
 }
 
 // clock is the time of this chunk.
@@ -130,6 +151,7 @@ func (o *observer) row(size int, rest []byte) {
 		o.in.firstRow = o.clock()
 	}
 	o.in.rows++
+	o.in.allRows++
 	o.in.bytes += uint64(max(0, size-6-4*int(binary.BigEndian.Uint16(rest[headerSize:]))))
 }
 

@@ -33,6 +33,7 @@ const (
 // mu is never held while the sink records or anybody writes to a socket.
 type observer struct {
 	sink    protocol.Sink
+	limiter protocol.Limiter // nil: it may read as much as it likes
 	whole   int
 	prepare bool // PREPARE TRANSACTION is allowed
 	base    time.Time

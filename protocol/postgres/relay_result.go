@@ -86,6 +86,7 @@ func (o *observer) endTransfer(head *entry, tag []byte) {
 		d = o.in.meter.digest()
 		o.in.meter.reset()
 		event.Rows = d.chunks // a row a message in text and CSV
+		o.in.allRows += d.chunks
 	} else {
 		event.Direction = "in"
 		d = o.copiedIn()

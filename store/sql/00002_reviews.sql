@@ -7,6 +7,7 @@ CREATE TABLE reviews (
   target   TEXT NOT NULL,
   made     INTEGER NOT NULL,
   due      INTEGER NOT NULL,
+  alerted  INTEGER NOT NULL, -- 1: people were told that it is overdue
   done     INTEGER NOT NULL, -- 0: it is still to be done
   doc      BLOB NOT NULL     -- store.Review
 ) WITHOUT ROWID;

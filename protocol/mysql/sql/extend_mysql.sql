@@ -1,0 +1,2 @@
+-- The grant ends later than it was to. Whoever is in stays in.
+ALTER USER :account ATTRIBUTE :'note';
