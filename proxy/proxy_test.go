@@ -449,35 +449,69 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A node that stops tells its clients, kills their backends and locks the accounts of live grants.
-func TestDrain(t *testing.T) {
+// occupied is a server with one session. The func stops it.
+func occupied(t *testing.T, w *world) (stop func() error) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld()
 	attached := make(chan struct{})
 	w.relay = func(ctx context.Context, _ protocol.Sink) error {
 		close(attached)
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- serverFor(w).Serve(ctx, Listener{Listener: ln, Engine: "fake", Front: front{w}}) }()
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	<-attached
-	stop()
-	if err := <-done; err != nil {
+	return func() error { end(); return <-done }
+}
+
+// A node that stops tells its clients, kills their backends and locks the accounts of live grants.
+func TestDrain(t *testing.T) {
+	w := newWorld()
+	if err := occupied(t, w)(); err != nil {
 		t.Fatal(err)
 	}
 	got := w.happened()
 	if w.ends[0].Code != recorder.EndDrained || !strings.Contains(got, "kill") || !strings.Contains(got, "cut") || strings.Contains(got, "clean") {
 		t.Errorf("%s %+v", got, w.ends)
+	}
+}
+
+// The account of a live grant is locked as soon as the node is asked to stop, however long its sessions take
+// to end; and a grant that ends meanwhile is ended whole.
+func TestDrainLocksAtOnce(t *testing.T) {
+	w := newWorld()
+	disk := make(chan struct{})
+	w.hang["seal"] = disk
+	stop := occupied(t, w)
+	done := make(chan error)
+	go func() { done <- stop() }()
+	until := func(what string) {
+		t.Helper()
+		for deadline := time.Now().Add(endTimeout - time.Second); !strings.Contains(w.happened(), what); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no %s: %s", what, w.happened())
+			}
+		}
+	}
+	until("cut")
+	w.end(&protocol.Refusal{Code: recorder.EndExpired, Public: "time is up"})
+	until("receipt.cut")
+	close(disk)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := w.happened(); !strings.Contains(got, "clean receipt.clean") {
+		t.Error(got)
 	}
 }
 

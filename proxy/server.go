@@ -99,8 +99,8 @@ func draining() *protocol.Refusal {
 		Public: "Curfew is being stopped on this node; your grant is unchanged: connect again in a moment"}
 }
 
-// Serve accepts connections on every listener until ctx ends; then it stops accepting, ends the
-// sessions, locks the accounts of live grants until Curfew is back, and returns. Grants that end
+// Serve accepts connections on every listener until ctx ends; then it stops accepting, ends the sessions and
+// beside that locks the accounts of live grants until Curfew is back, and returns. Grants that end
 // while that goes on are closed in order. It returns nil after a drain, or the first listener's error.
 func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -126,6 +126,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	loops.Wait()
 	s.strangers.close()
 	stop(draining())
+	s.tenures.leave()
 	if !waitFor(&sessions, drainTimeout) {
 		s.cfg.Log.Error("sessions did not end in time; their backends are terminated with the accounts")
 	}
