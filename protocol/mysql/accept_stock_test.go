@@ -26,6 +26,7 @@ import (
 // lobby lets stock clients in at the package's server, as the administrator.
 type lobby struct {
 	port   string
+	door   protocol.Doorman
 	logins chan protocol.Login
 	errs   chan error
 }
@@ -40,7 +41,7 @@ func newLobby(t *testing.T, cfg FrontConfig, host string) *lobby {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lb := &lobby{port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port), logins: make(chan protocol.Login, 100), errs: make(chan error, 100)}
+	lb := &lobby{door: newKeeper(), port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port), logins: make(chan protocol.Login, 100), errs: make(chan error, 100)}
 	var open sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	open.Go(func() {
@@ -58,7 +59,7 @@ func newLobby(t *testing.T, cfg FrontConfig, host string) *lobby {
 
 // serve lets one client in and carries bytes until either side hangs up.
 func (lb *lobby) serve(ctx context.Context, f *Front, conn net.Conn) error {
-	accepted, err := f.Accept(ctx, conn, newKeeper())
+	accepted, err := f.Accept(ctx, conn, lb.door)
 	if err != nil {
 		conn.Close()
 		return err

@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -129,6 +132,44 @@ func TestTokenAsPassword(t *testing.T) {
 			if e := s.refused(); e.code != 1045 || !strings.Contains(string(e.message), want) {
 				t.Errorf("%d %s", e.code, e.message)
 			}
+		}
+	}
+}
+
+// TestStockClientsWithTokens: each client shows a token in the way that it has for it. MySQL's own reads it
+// from a file, and wants that to hold a JWT.
+func TestStockClientsWithTokens(t *testing.T) {
+	const jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1MSJ9.c2lnbmVk"
+	cert, _ := selfSigned(t)
+	certFile, _ := pemFiles(t, cert)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(jwt+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range stockPrograms(t) {
+		version, err := exec.CommandContext(t.Context(), program, "--version").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ways := map[string][]string{"token": {"--user=token:alice@example.test", "-p" + jwt, "--ssl-verify-server-cert"}}
+		if !strings.Contains(string(version), "MariaDB") {
+			ways["token"] = []string{"--user=token:alice@example.test", "-p" + jwt, "--ssl-mode=VERIFY_IDENTITY", "--enable-cleartext-plugin"}
+			ways["openid_connect"] = []string{"--user=alice@example.test", "--ssl-mode=VERIFY_IDENTITY",
+				"--authentication-openid-connect-client-id-token-file=" + file}
+		}
+		for how, args := range ways {
+			t.Run(filepath.Base(program)+" "+how, func(t *testing.T) {
+				lb := newLobby(t, FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}, "127.0.0.1")
+				lb.door = &clerk{token: jwt, grant: "g123"}
+				args = append([]string{"--no-defaults", "--protocol=tcp", "-h", "127.0.0.1", "-P", lb.port, "--ssl-ca=" + certFile}, args...)
+				cmd := exec.CommandContext(t.Context(), program, append(args, "-N", "-e", "SELECT 6*7", "test")...)
+				if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "42") {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				if l := lb.login(t); l.Mechanism != how || l.User != "g123" {
+					t.Errorf("%+v", l)
+				}
+			})
 		}
 	}
 }
