@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/relay"
 	"github.com/curfewdb/curfew/recorder"
 )
 
@@ -18,7 +19,7 @@ func (c *client) startTLS(ctx context.Context) error {
 	if c.front.cfg.TLS == nil {
 		return &protocol.Refusal{Code: recorder.EndViolation, Public: "TLS was asked for and is not offered here"}
 	}
-	conn := tls.Server(c.raw, c.showing(c.front.cfg.TLS))
+	conn := tls.Server(relay.Under(c.raw, nil), c.showing(c.front.cfg.TLS))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/relay"
 )
 
 const (
@@ -141,7 +142,7 @@ func (u *upstream) secure(ctx context.Context, l landing, g greeting) error {
 		return err
 	}
 	u.reader.seq++
-	secured := tls.Client(u.conn, t.tls)
+	secured := tls.Client(relay.Under(u.conn, nil), t.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

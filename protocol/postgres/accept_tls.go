@@ -6,10 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 
 	"github.com/xdg-go/scram"
+
+	"github.com/curfewdb/curfew/protocol/relay"
 )
 
 // alpn is PostgreSQL's name in TLS. Who begins with TLS must say it (17 and later), so that no other
@@ -37,7 +38,7 @@ func (c *client) startTLS(ctx context.Context) error {
 	if _, err := c.conn.Write([]byte{'S'}); err != nil {
 		return err
 	}
-	return c.handshake(ctx, c.raw, nil)
+	return c.handshake(ctx, nil, nil)
 }
 
 // directTLS goes on with TLS that began without an SSLRequest; head was read of it.
@@ -56,11 +57,11 @@ func (c *client) directTLS(ctx context.Context, head []byte) error {
 		}
 		return nil, errors.New("TLS without an SSLRequest, and without ALPN " + alpn)
 	}
-	return c.handshake(ctx, &prefixed{Conn: c.raw, head: head}, refuse)
+	return c.handshake(ctx, head, refuse)
 }
 
-// handshake puts TLS over conn and notes what was agreed on.
-func (c *client) handshake(ctx context.Context, conn net.Conn, direct func(*tls.ClientHelloInfo) (*tls.Config, error)) error {
+// handshake puts TLS over the connection, of which head was read already, and notes what was agreed on.
+func (c *client) handshake(ctx context.Context, head []byte, direct func(*tls.ClientHelloInfo) (*tls.Config, error)) error {
 	base := c.front.cfg.TLS
 	config := base.Clone()
 	var shown *tls.Certificate
@@ -69,7 +70,7 @@ func (c *client) handshake(ctx context.Context, conn net.Conn, direct func(*tls.
 		shown, err = certificateFor(base, hello)
 		return shown, err
 	}
-	secured := tls.Server(conn, config)
+	secured := tls.Server(relay.Under(c.raw, head), config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -124,19 +125,4 @@ func endPoint(leaf *x509.Certificate) scram.ChannelBinding {
 // describe says which TLS it is.
 func describe(state *tls.ConnectionState) string {
 	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
-}
-
-// prefixed is a connection of which something was read already.
-type prefixed struct {
-	net.Conn
-	head []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.head) > 0 {
-		n := copy(b, p.head)
-		p.head = p.head[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
 }

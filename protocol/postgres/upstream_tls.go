@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/curfewdb/curfew/protocol/relay"
 )
 
 // errNoTLS says that a server which must speak TLS does not.
@@ -48,7 +50,7 @@ func secure(ctx context.Context, conn net.Conn, r route) (net.Conn, *tls.Connect
 	if r.certificate == "require" {
 		config, shown = showing(r.config)
 	}
-	secured := tls.Client(conn, config)
+	secured := tls.Client(relay.Under(conn, nil), config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
 	}

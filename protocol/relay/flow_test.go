@@ -171,7 +171,7 @@ func TestServerHangsUpAmidAMessage(t *testing.T) {
 		sockets(t, func(t *testing.T, m mode) {
 			nearC, farC := pair(t, m)
 			nearS, farS := pair(t, m)
-			nearS.(*net.TCPConn).CloseWrite() // writing fails, and reading waits
+			halfClose(nearS) // writing fails, and reading waits
 			r := &rig{t: t, obs: &lines{waits: m == onGoroutines}, client: farC, end: make(chan End, 1)}
 			r.relay = New(nearC, nearS, nil, nil, &Loops{}, r.obs)
 			go func() { r.end <- r.relay.Run(t.Context()) }()
@@ -195,7 +195,7 @@ func TestHalfClose(t *testing.T) {
 		text := lot(1 << 20)
 		r := newRig(t, m, &lines{}, "", "")
 		r.write(r.client, "bye\n")
-		r.client.(*net.TCPConn).CloseWrite()
+		halfClose(r.client)
 		r.read(r.server, "bye\n")
 		go func() {
 			io.WriteString(r.server, text)
@@ -206,7 +206,7 @@ func TestHalfClose(t *testing.T) {
 
 		rude := newRig(t, m, &lines{}, "", "")
 		rude.write(rude.client, "unfinished\n")
-		rude.client.(*net.TCPConn).CloseWrite()
+		halfClose(rude.client)
 		rude.read(rude.server, "unfinished\n")
 		rude.ended(Client, io.EOF)
 	})
@@ -285,7 +285,7 @@ func TestEndInEveryState(t *testing.T) {
 				go io.WriteString(r.client, "too late\n") // it may wait behind what nobody reads
 				go func() {
 					io.WriteString(r.server, "\nlate\n")
-					r.server.(*net.TCPConn).CloseWrite()
+					halfClose(r.server)
 				}()
 				if strings.HasPrefix(name, "what the server") {
 					if r.relay.Drain(10*time.Millisecond) == nil {
@@ -338,7 +338,8 @@ func (passing) Whole() bool                            { return true }
 func (passing) Goodbye() bool                          { return false }
 func (p passing) Waits() bool                          { return p.waits }
 
-// TestNoAllocations: nothing is allocated for a message.
+// TestNoAllocations: nothing is allocated for a message, but for a few bytes by crypto/tls itself, at both ends of
+// each leg: for who waits for a record.
 func TestNoAllocations(t *testing.T) {
 	if raced {
 		t.Skip("a pool forgets things on purpose under the race detector")
@@ -360,7 +361,11 @@ func TestNoAllocations(t *testing.T) {
 			}
 		}
 		round()
-		if n := testing.AllocsPerRun(500, round); n != 0 {
+		most := 0.0
+		if m == onLoopTLS {
+			most = 8
+		}
+		if n := testing.AllocsPerRun(500, round); n > most {
 			t.Errorf("%v allocations a round", n)
 		}
 		client.Close()

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// TestWhoIsOnALoop: plain sockets are, unless the observer waits for a disk.
+// TestWhoIsOnALoop: plain sockets and TLS over them are, unless the observer waits for a disk.
 func TestWhoIsOnALoop(t *testing.T) {
 	each(t, func(t *testing.T, m mode) {
 		r := newRig(t, m, &lines{}, "", "")
 		r.write(r.client, "one\n")
 		r.read(r.server, "one\n")
-		if _, ok := (*r.relay.carrier.Load()).(*seat); ok != (m == onLoop) {
+		if _, ok := (*r.relay.carrier.Load()).(*seat); ok != (m == onLoop || m == onLoopTLS) {
 			t.Errorf("it is moved by %T", *r.relay.carrier.Load())
 		}
 	})

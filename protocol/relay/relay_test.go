@@ -3,8 +3,12 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"strings"
@@ -124,10 +128,38 @@ func pair(t testing.TB, m mode) (near, far net.Conn) {
 			end.(*net.TCPConn).SetWriteBuffer(128 << 10)
 		}
 	}
+	if m == onLoopTLS {
+		near, far = secured(t, near, far)
+	}
 	t.Cleanup(func() { near.Close(); far.Close() })
 	far.SetDeadline(time.Now().Add(10 * time.Second))
 	return near, far
 }
+
+// secured puts TLS over both ends.
+func secured(t testing.TB, near, far net.Conn) (net.Conn, net.Conn) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := tls.Server(Under(near, nil), &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}})
+	client := tls.Client(Under(far, nil), &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- client.HandshakeContext(t.Context()) }()
+	if err := errors.Join(server.HandshakeContext(t.Context()), <-done); err != nil {
+		t.Fatal(err)
+	}
+	return server, client
+}
+
+// halfClose hangs up on one direction, below TLS if there is any.
+func halfClose(conn net.Conn) { Bare(conn).(*net.TCPConn).CloseWrite() }
 
 func newRig(t testing.TB, m mode, obs *lines, fromClient, fromServer string) *rig {
 	t.Helper()
@@ -182,20 +214,21 @@ type mode string
 
 const (
 	onLoop       mode = "loop"
+	onLoopTLS    mode = "loop, TLS" // on both legs; elsewhere than on Linux it is on goroutines, too
 	onGoroutines mode = "goroutines"
 	overPipes    mode = "pipes" // which can't be waited on without a buffer
 )
 
 // each runs a test in every mode.
 func each(t *testing.T, f func(t *testing.T, m mode)) {
-	for _, m := range []mode{onLoop, onGoroutines, overPipes} {
+	for _, m := range []mode{onLoop, onLoopTLS, onGoroutines, overPipes} {
 		t.Run(string(m), func(t *testing.T) { f(t, m) })
 	}
 }
 
 // sockets runs a test in those modes whose connections hold some bytes by themselves.
 func sockets(t *testing.T, f func(t *testing.T, m mode)) {
-	for _, m := range []mode{onLoop, onGoroutines} {
+	for _, m := range []mode{onLoop, onLoopTLS, onGoroutines} {
 		t.Run(string(m), func(t *testing.T) { f(t, m) })
 	}
 }

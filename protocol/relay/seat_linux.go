@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -35,22 +36,6 @@ type seat struct {
 	parting *time.Timer   // set when the server can't be written to any more: it is only listened to until then
 }
 
-// leg is one of a session's sockets, and the direction of what is read from it. seat.mu guards it, but for
-// held while busy is set.
-type leg struct {
-	fd     int
-	events uint32 // what the epoll set waits for; 0: it is not in the set
-	held   *held
-	fresh  bool // held is to be observed before anything is read
-	busy   bool // a driver has what was read in hand
-	lost   bool // and for so long that it has lost its loop
-	wait   bool // the server is to answer first (ErrBusy)
-	done   bool // the client has said goodbye and has gone
-
-	parked []byte            // what could not be written to it yet; nothing is read from the other side then
-	buf    *[BufferSize]byte // where parked is
-}
-
 // takeSeat moves r's connections to a loop. It returns nil if they are no plain sockets, or there are no
 // descriptors left.
 func takeSeat(r *Relay) carrier {
@@ -59,10 +44,16 @@ func takeSeat(r *Relay) carrier {
 		return nil
 	}
 	s := &seat{Relay: r, ends: make(chan End, 1), inDone: make(chan struct{}), whole: true}
-	s.legs[clientLeg] = leg{fd: client, held: &r.out, fresh: r.out.n > 0}
-	s.legs[serverLeg] = leg{fd: server, held: &r.in, fresh: r.in.n > 0}
+	s.legs[clientLeg] = leg{fd: client, held: &r.out, all: r.loops, fresh: r.out.n > 0}
+	s.legs[serverLeg] = leg{fd: server, held: &r.in, all: r.loops, fresh: r.in.n > 0}
+	for side, conn := range []net.Conn{r.client, r.server} {
+		l := &s.legs[side]
+		if l.tls, l.under = standing(conn); l.tls != nil {
+			l.under.leg, l.deeper = l, true
+		}
+	}
 	if r.loops.join(s) != nil {
-		r.client, r.server = attach(client, r.client), attach(server, r.server)
+		s.giveBack()
 		return nil
 	}
 	return s
@@ -78,14 +69,19 @@ func (s *seat) run() (end End) {
 	}
 	s.mu.Lock()
 	s.stop()
-	s.client, s.server = attach(s.legs[clientLeg].fd, s.client), attach(s.legs[serverLeg].fd, s.server)
-	s.legs[serverLeg].unpark(s.loops)
+	s.giveBack()
+	s.legs[serverLeg].unpark()
 	s.mu.Unlock()
 	s.loops.leave(s)
 	if s.ctx.Err() != nil {
 		end = End{Context, context.Cause(s.ctx)}
 	}
 	return end
+}
+
+// giveBack puts the sockets into Go's hands again; mu is held, or nobody else knows the seat yet.
+func (s *seat) giveBack() {
+	s.client, s.server = s.legs[clientLeg].giveBack(s.client), s.legs[serverLeg].giveBack(s.server)
 }
 
 // over says whether nothing may be forwarded any more; mu is held.
@@ -152,7 +148,8 @@ func (s *seat) wants(side int) (events uint32) {
 	if s.readable(side) && !l.lost {
 		events |= unix.EPOLLIN
 	}
-	if len(l.parked) > 0 || l.fresh && !l.lost { // a socket that can be written to wakes the loop at once
+	ready := l.fresh || l.deeper && s.readable(side)
+	if len(l.parked) > 0 || ready && !l.lost { // a socket that can be written to wakes the loop at once
 		events |= unix.EPOLLOUT
 	}
 	return events
@@ -192,9 +189,10 @@ func (d *driver) step(s *seat, side int) {
 		if !s.readable(side) {
 			return
 		}
-		got, err := receive(l.fd, buf[n:])
+		got, err := l.read(buf[n:])
 		switch {
 		case err == syscall.EAGAIN:
+			s.arm()
 			return
 		case err != nil:
 			s.hungUp(side, err)
@@ -249,7 +247,7 @@ func (d *driver) observe(s *seat, side int, buf *[BufferSize]byte, n int) (rest 
 	switch {
 	case s.over():
 	case side == clientLeg && len(out) > 0:
-		werr = s.send(serverLeg, out)
+		werr = s.legs[serverLeg].write(out)
 	case side == serverLeg && len(out) > 0 && err == nil:
 		werr = s.toClient(out)
 	}
@@ -313,49 +311,6 @@ func (s *seat) part(why error) {
 	})
 }
 
-// keep holds what was not dealt with of buf[:n].
-func (l *leg) keep(buf *[BufferSize]byte, used, n int) {
-	h := l.held
-	switch {
-	case used == n:
-		h.release()
-		return
-	case h.buf == nil:
-		h.buf = h.buffers.take()
-		copy(h.buf[:], buf[used:n])
-	case used > 0:
-		copy(h.buf[:], buf[used:n])
-	}
-	h.n = n - used
-}
-
-// send writes to a side, and parks what that does not take; mu is held.
-func (s *seat) send(side int, b []byte) error {
-	l := &s.legs[side]
-	if len(l.parked) > 0 {
-		l.parked = append(l.parked, b...)
-		return nil
-	}
-	n, err := transmit(l.fd, b)
-	if err != nil && err != syscall.EAGAIN {
-		return err
-	}
-	if n < len(b) {
-		l.buf = s.loops.buffers.take()
-		l.parked = append(l.buf[:0], b[n:]...)
-	}
-	return nil
-}
-
-// unpark forgets what is parked.
-func (l *leg) unpark(all *Loops) {
-	l.parked = nil
-	if l.buf != nil {
-		all.buffers.give(l.buf)
-		l.buf = nil
-	}
-}
-
 // flush writes what is parked for a side.
 func (s *seat) flush(side int) {
 	s.mu.Lock()
@@ -379,7 +334,7 @@ func (s *seat) flush(side int) {
 		n = len(l.parked) // nobody will read it
 	}
 	if l.parked = l.parked[n:]; len(l.parked) == 0 {
-		l.unpark(s.loops)
+		l.unpark()
 	}
 	s.arm()
 }
@@ -400,7 +355,7 @@ func (s *seat) writeClient(b []byte) error {
 	if s.broken {
 		return io.ErrClosedPipe
 	}
-	err := s.send(clientLeg, b)
+	err := s.legs[clientLeg].write(b)
 	s.broken = err != nil
 	return err
 }
@@ -437,7 +392,7 @@ func (s *seat) tell(msg []byte, within time.Duration) bool {
 	}
 	s.client.SetWriteDeadline(time.Now().Add(within))
 	if len(rest) > 0 { // the end of what the client has the beginning of
-		if _, err := s.client.Write(rest); err != nil {
+		if _, err := Bare(s.client).Write(rest); err != nil {
 			return false
 		}
 	}

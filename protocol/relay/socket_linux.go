@@ -22,14 +22,17 @@ func detach(a, b net.Conn) (fdA, fdB int, ok bool) {
 		unix.Close(fdA)
 		return -1, -1, false
 	}
-	a.Close()
-	b.Close()
+	Bare(a).Close()
+	Bare(b).Close()
 	return fdA, fdB, true
 }
 
 func duplicate(conn net.Conn) (fd int, ok bool) {
 	var raw syscall.RawConn
 	var err error
+	if _, u := standing(conn); u != nil {
+		conn = u.Conn
+	}
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		raw, err = c.SyscallConn()
