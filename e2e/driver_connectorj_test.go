@@ -3,6 +3,9 @@ package e2e
 import "testing"
 
 func TestConnectorJ(t *testing.T) {
+	if shop.my.IsMySQL() {
+		t.Skip("MariaDB's Connector/J sends what MySQL 9 calls malformed, without Curfew as well, when it executes a prepared statement")
+	}
 	driver{
 		name:    "Connector/J",
 		command: []string{"java", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/mariadb-java-client.jar", "ConnectorJ.java"},

@@ -120,6 +120,9 @@ type outage struct {
 }
 
 func (s *stage) outages() map[string]outage {
+	if s.my != nil && s.my.IsMySQL() {
+		return mysqlOutages()
+	}
 	if s.my != nil {
 		const broker = "curfew_broker@127.0.0.1"
 		const again = "KILL USER curfew_broker" // who is in keeps the rights of the moment when they came in

@@ -153,7 +153,7 @@ func TestFortyMebibytesAtOnce(t *testing.T) {
 	t.Parallel()
 	const size = 40 << 20
 	st := alone(t)
-	if err := st.my.Exec(t.Context(), "shop", "CREATE TABLE big (id INT PRIMARY KEY, body LONGTEXT) ENGINE=Aria"); err != nil {
+	if err := st.my.Exec(t.Context(), "shop", "CREATE TABLE big (id INT PRIMARY KEY, body LONGTEXT) ENGINE=MyISAM"); err != nil {
 		t.Fatal(err)
 	}
 	random := make([]byte, size/2)

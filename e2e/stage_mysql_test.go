@@ -10,9 +10,9 @@ import (
 	"github.com/curfewdb/curfew/e2e/harness"
 )
 
-// onMariaDB is the stage with the target shop.
+// onMariaDB is the stage with the target shop, on a MariaDB or a MySQL.
 func onMariaDB(my *harness.MariaDB) *stage {
-	return &stage{
+	s := &stage{
 		kind: "mysql", target: harness.Shop, url: my.Target(),
 		server: my, my: my, deeds: mysqlDeeds(),
 		login: func(ctx context.Context, c harness.Credentials) (conn, error) { return myDial(c.MySQL(ctx)) },
@@ -53,6 +53,37 @@ func onMariaDB(my *harness.MariaDB) *stage {
 			return left, stays
 		},
 	}
+	if my.IsMySQL() {
+		s.inMySQL()
+	}
+	return s
+}
+
+// inMySQL says what MySQL says otherwise.
+func (s *stage) inMySQL() {
+	my := s.my
+	s.password = func(_, password string) string { return "SET PASSWORD = '" + password + "'" }
+	s.share = func(ctx context.Context, account string) error {
+		return my.Exec(ctx, "", "GRANT "+account+"@'%' TO stranger@127.0.0.1")
+	}
+}
+
+// mysqlOutages are ways for a MySQL to be of no use to the broker. Who is in keeps the rights of the moment
+// when they came in.
+func mysqlOutages() map[string]outage {
+	const broker, again = "curfew_broker@127.0.0.1", "CALL vault.kill_user('curfew_broker')"
+	return map[string]outage{
+		"read-only": {begin: []string{"SET GLOBAL super_read_only = 1"}, end: []string{"SET GLOBAL super_read_only = 0", "SET GLOBAL read_only = 0"},
+			word: "read-only", reads: true},
+		"without CREATE USER": {begin: []string{"REVOKE CREATE USER ON *.* FROM " + broker, again}, end: []string{"GRANT CREATE USER ON *.* TO " + broker, again},
+			word: "curfew check"},
+		"without CONNECTION_ADMIN": {begin: []string{"REVOKE CONNECTION_ADMIN ON *.* FROM " + broker, again}, end: []string{"GRANT CONNECTION_ADMIN ON *.* TO " + broker, again},
+			stuck: true},
+		"without the role": {begin: []string{"REVOKE shop_writer FROM " + broker}, end: []string{"GRANT shop_writer TO " + broker + " WITH ADMIN OPTION"},
+			word: "curfew check", ends: true},
+		"password changed": {begin: []string{"ALTER USER " + broker + " IDENTIFIED BY 'another'"}, end: []string{"ALTER USER " + broker + " IDENTIFIED BY '" + harness.BrokerPassword + "'"},
+			ends: true},
+	}
 }
 
 type myConn struct{ *harness.MySQLConn }
@@ -72,8 +103,9 @@ func (c myConn) close() error { return c.Close() }
 
 func myLastWords(err error) (string, bool) {
 	var my *mysql.MySQLError
-	if !errors.As(err, &my) || my.Number != 1927 || string(my.SQLState[:]) != "70100" {
+	if !errors.As(err, &my) {
 		return "", false
 	}
-	return my.Message, true
+	killed := map[uint16]string{1927: "70100", 3169: "HY000"} // of a MariaDB, and of a MySQL
+	return my.Message, killed[my.Number] == string(my.SQLState[:])
 }

@@ -51,13 +51,18 @@ func (c Credentials) PSQL(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// MariaDB is Debian's mariadb, or another of its clients, through Curfew. The password is in its environment.
-func (c Credentials) MariaDB(ctx context.Context, program string, args ...string) *exec.Cmd {
+// MariaDB is the stock mariadb, or another of its clients, through Curfew; MySQL's own where ProgramsEnv says
+// so. The password is in its environment.
+func (c Credentials) MariaDB(ctx context.Context, name string, args ...string) *exec.Cmd {
+	file, mysql := program(name)
 	where := []string{"--no-defaults", "--protocol=tcp", "--host=" + c.Host, "--port=" + strconv.Itoa(c.Port), "--user=" + c.User}
-	if c.CAFile != "" {
+	switch {
+	case c.CAFile != "" && mysql:
+		where = append(where, "--ssl-ca="+c.CAFile, "--ssl-mode=VERIFY_IDENTITY")
+	case c.CAFile != "":
 		where = append(where, "--ssl-ca="+c.CAFile, "--ssl-verify-server-cert")
 	}
-	cmd := exec.CommandContext(ctx, program, append(where, args...)...)
+	cmd := exec.CommandContext(ctx, file, append(where, args...)...)
 	cmd.Env = append(os.Environ(), "MYSQL_PWD="+c.Password)
 	return cmd
 }

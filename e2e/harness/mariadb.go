@@ -18,7 +18,8 @@ import (
 	"github.com/curfewdb/curfew/protocol/mysql/mysqltest"
 )
 
-// MariaDB is one server with a directory of its own, on loopback.
+// MariaDB is one server with a directory of its own, on loopback: this machine's, or the MariaDB or MySQL that
+// mysqltest's environment names.
 type MariaDB struct {
 	Addr string // host:port
 	CA   string // PEM file of the server's own certificate
@@ -50,9 +51,10 @@ func StartMariaDB(ctx context.Context, dir string, settings ...string) (*MariaDB
 	}
 	m.settings = append([]string{"ssl-cert=" + m.CA, "ssl-key=" + keyFile, "max-connections=400", "max-allowed-packet=128M",
 		// Slow INSERTs of stories that run side by side don't wait for each other.
-		"innodb-autoinc-lock-mode=2", "innodb-lock-wait-timeout=10",
-		"userstat=1", // commits are counted, by user: what became of a statement can be told
-	}, settings...)
+		"innodb-autoinc-lock-mode=2", "innodb-lock-wait-timeout=10", "local-infile=ON"}, settings...)
+	if !isMySQL() {
+		m.settings = append(m.settings, "userstat=1") // commits are counted, by user: what became of a statement can be told
+	}
 	if m.server, err = mysqltest.Start(m.settings...); err != nil {
 		return nil, err
 	}
@@ -90,11 +92,11 @@ func (m *MariaDB) Connect(ctx context.Context, database string) (*MySQLConn, err
 	return m.Login(ctx, mysqltest.Admin, mysqltest.Password, database)
 }
 
-// Client is Debian's mariadb, or another of its clients, as the DBA and past Curfew.
-func (m *MariaDB) Client(ctx context.Context, program string, args ...string) *exec.Cmd {
+// Client is the stock mariadb, or another of its clients, as the DBA and past Curfew.
+func (m *MariaDB) Client(ctx context.Context, name string, args ...string) *exec.Cmd {
 	direct := Credentials{CAFile: m.CA}
 	direct.Host, direct.Port, direct.User, direct.Password = "127.0.0.1", m.server.Port, mysqltest.Admin, mysqltest.Password
-	return direct.MariaDB(ctx, program, args...)
+	return direct.MariaDB(ctx, name, args...)
 }
 
 // Exec runs statements as the DBA, one after the other.
@@ -117,9 +119,9 @@ func (m *MariaDB) Ask(ctx context.Context, database, text string, args ...any) (
 	return c.Column(ctx, text, args...)
 }
 
-// shopSetup is what a DBA runs once on a server, in the databases' own words. The shop's own program logs
-// in as app; stranger may call and look at what others leave behind.
-const shopSetup = `
+// shopTables and shopSetup are what a DBA runs once on a server, in the databases' own words. The shop's own
+// program logs in as app; stranger may call and look at what others leave behind.
+const shopTables = `
 CREATE DATABASE shop CHARACTER SET utf8mb4;
 CREATE DATABASE other CHARACTER SET utf8mb4;
 CREATE DATABASE vault;
@@ -128,6 +130,9 @@ CREATE TABLE other.orders LIKE shop.orders;
 INSERT INTO shop.orders (item) VALUES ('anvil'), ('bell'), ('candle');
 CREATE TABLE vault.secret (id INT PRIMARY KEY, pan TEXT NOT NULL);
 INSERT INTO vault.secret VALUES (1, '4111 1111 1111 1111');
+`
+
+const shopSetup = `
 CREATE ROLE shop_reader; CREATE ROLE shop_writer; CREATE ROLE shop_owner;
 GRANT SELECT ON shop.orders TO shop_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW, TRIGGER, CREATE ROUTINE, ALTER ROUTINE,
@@ -155,7 +160,12 @@ CREATE USER stranger@127.0.0.1 IDENTIFIED BY 'stranger';
 GRANT EXECUTE, SHOW VIEW ON shop.* TO stranger@127.0.0.1;
 `
 
-func (m *MariaDB) populate(ctx context.Context) error { return m.Exec(ctx, "", shopSetup) }
+func (m *MariaDB) populate(ctx context.Context) error {
+	if m.IsMySQL() {
+		return m.Exec(ctx, "", shopTables+shopSetupMySQL)
+	}
+	return m.Exec(ctx, "", shopTables+shopSetup)
+}
 
 // Leftovers lists what is in the server of accounts whose names match the LIKE pattern: users and
 // connections. Prepared transactions have no owner here.

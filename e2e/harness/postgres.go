@@ -97,6 +97,14 @@ func postgresBin() (string, error) {
 	return filepath.Dir(path), nil
 }
 
+// PostgresProgram finds a stock client, pg_dump or psql: where CURFEW_POSTGRES_PROGRAMS says, or in the path.
+func PostgresProgram(name string) (string, error) {
+	if dir := os.Getenv("CURFEW_POSTGRES_PROGRAMS"); dir != "" {
+		return filepath.Join(dir, name), nil
+	}
+	return exec.LookPath(name)
+}
+
 // prepare makes the data directory and gives it to the user that the server runs as.
 func (p *Postgres) prepare(data string) error {
 	if err := os.MkdirAll(data, 0o700); err != nil {

@@ -18,8 +18,6 @@ type server struct {
 	kind string // "postgres", "mysql": the engine
 	// get makes it available and gives the environment that the tests find it by.
 	get func(ctx context.Context, cache string) (env []string, version string, err error)
-	// without are suites that can't be run against it, with the reason.
-	without map[string]string
 }
 
 func servers() []*server {
@@ -30,7 +28,7 @@ func servers() []*server {
 	return append(all,
 		&server{name: "mariadb-10.11", kind: "mysql", get: ownMariaDB("10.11")},
 		&server{name: "mariadb-11.8", kind: "mysql", get: mariadb118.get},
-		&server{name: "mysql-9", kind: "mysql", get: mysql9.get, without: map[string]string{"stories": notMySQL, "drivers": notMySQL}},
+		&server{name: "mysql-9", kind: "mysql", get: mysql9.get},
 	)
 }
 
@@ -46,7 +44,8 @@ func (s *server) wanted(only []string) bool {
 //go:embed postgres/package.json postgres/package-lock.json
 var lock embed.FS
 
-// postgres is a server of npm's. It has no psql or pg_dump: the machine's clients are used.
+// postgres is a server of npm's. It has no psql or pg_dump: the machine's clients are used, and Debian's that
+// are as new as it where the machine's may be older.
 func postgres(version string) func(context.Context, string) ([]string, string, error) {
 	return func(ctx context.Context, cache string) ([]string, string, error) {
 		if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -61,7 +60,16 @@ func postgres(version string) func(context.Context, string) ([]string, string, e
 		if err != nil {
 			return nil, "", err
 		}
-		return []string{"CURFEW_POSTGRES_BIN=" + bin}, text, nil
+		env := []string{"CURFEW_POSTGRES_BIN=" + bin}
+		if p := postgresClients[version]; p != nil {
+			_, programs, err := p.unpack(ctx, cache)
+			if err != nil {
+				fmt.Printf("     without the clients of PostgreSQL %s: %v\n", version, err) // what needs them is skipped by name
+				return env, text, nil
+			}
+			env = append(env, "CURFEW_POSTGRES_PROGRAMS="+programs)
+		}
+		return env, text, nil
 	}
 }
 
@@ -146,5 +154,3 @@ func does(ctx context.Context, dir, program string, args ...string) (string, err
 	}
 	return string(out), nil
 }
-
-const notMySQL = "the end-to-end suite's shop is set up in the SQL of MariaDB"

@@ -36,11 +36,11 @@ var elsewhere = []string{"TestABadDisk"}
 
 // checkNames: every test above exists.
 func checkNames(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "go", "test", "-list", ".", ".").Output()
+	out, err := does(ctx, "", "go", "test", "-list", ".", ".")
 	if err != nil {
-		return fmt.Errorf("go test -list: %w", err)
+		return err
 	}
-	there := strings.Fields(string(out))
+	there := strings.Fields(out)
 	for _, lists := range []map[string][]string{drivers, stories, {"": elsewhere}} {
 		for _, names := range lists {
 			for _, name := range names {

@@ -51,7 +51,8 @@ async function main() {
 
   const batch = await c.batch(`INSERT INTO ${DB_TABLE} (id, name) VALUES (?, ?)`,
     Array.from({ length: 100 }, (_, i) => [1000 + i, i === 50 ? null : `bulk ${i}`]));
-  assert.equal(batch.affectedRows, 100);
+  // A server that has no bulk execution answers each of them.
+  assert.equal([].concat(batch).reduce((sum, r) => sum + r.affectedRows, 0), 100);
   await assert.rejects(c.batch(`INSERT INTO ${DB_TABLE} (id, day) VALUES (?, ?)`,
     [[2000, '2026-01-01'], [2000, 'a bad day'], [2000, '2026-01-03']]), { errno: 1292 });
 
