@@ -26,18 +26,7 @@ func (c *Config) check(d *decoder, engines Engines) {
 	for _, key := range []string{"listeners", "issuers", "targets"} {
 		c.checkSome(d, key)
 	}
-	seen := map[string]bool{}
-	for i, is := range c.Issuers {
-		key := fmt.Sprintf("issuers[%d]", i)
-		checkURL(d, key+".url", is.URL)
-		if is.URL != "" && seen[is.URL] {
-			d.at(key+".url", "an issuer with this URL is there already")
-		}
-		seen[is.URL] = true
-		if is.MFA != "" && is.MFA != "declared" {
-			d.at(key+".mfa", "%q is unknown: declared, where nobody logs in without MFA and the issuer says nothing of it; or leave it out", is.MFA)
-		}
-	}
+	c.checkIssuers(d)
 	for _, name := range sortedKeys(c.Targets) {
 		t := c.Targets[name]
 		key := "targets." + name

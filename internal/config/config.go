@@ -78,13 +78,18 @@ type Listener struct {
 // Issuer is an OpenID Connect provider whose identities are believed.
 type Issuer struct {
 	URL          string   `yaml:"url,required"`
-	ClientID     string   `yaml:"client_id,required"`
+	ClientID     string   `yaml:"client_id"`            // required but for workloads
 	ClientSecret string   `yaml:"client_secret,secret"` // reference; empty for a public client
 	GroupsClaim  string   `yaml:"groups_claim"`         // default "groups"
 	TrustEmail   bool     `yaml:"trust_email"`          // take an e-mail as verified where the issuer says nothing about that
 	ACRValues    []string `yaml:"acr_values"`           // asked for where a rule names methods (amr) only
 	MFA          string   `yaml:"mfa"`                  // "declared": nobody logs in there without, though it asserts nothing
 	Scopes       []string `yaml:"scopes"`               // default openid email profile groups offline_access
+	Audiences    []string `yaml:"audiences"`            // tokens made for one of these are taken from other clients; none: no tokens
+	Clients      []string `yaml:"clients"`              // of those tokens, only what these clients were given; default all
+	Opaque       string   `yaml:"opaque"`               // "introspection" or "userinfo": how the issuer is asked about tokens that are not signed
+	TokenScopes  []string `yaml:"token_scopes"`         // what clients are told to ask for; default Scopes without offline_access
+	Workloads    bool     `yaml:"workloads"`            // its tokens are programs'; nobody logs in there
 }
 
 // Target is a database server guarded by Curfew.
@@ -215,6 +220,9 @@ func (c *Config) defaults(d *decoder) {
 		set(&c.Issuers[i].GroupsClaim, "groups")
 		if len(c.Issuers[i].Scopes) == 0 {
 			c.Issuers[i].Scopes = []string{"openid", "email", "profile", "groups", "offline_access"}
+		}
+		if len(c.Issuers[i].TokenScopes) == 0 && len(c.Issuers[i].Audiences) > 0 {
+			c.Issuers[i].TokenScopes = slices.DeleteFunc(slices.Clone(c.Issuers[i].Scopes), func(s string) bool { return s == "offline_access" })
 		}
 	}
 	if c.Refresh == 0 {
