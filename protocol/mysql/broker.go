@@ -22,8 +22,9 @@ import (
 
 const (
 	queryTimeout = 5 * time.Second // one short query on the closing line; a dead network shows by it
-	lineBeat     = 15 * time.Second
+	lineBeat     = 5 * time.Second
 	lineRetry    = 2 * time.Second
+	pingTimeout  = 2 * time.Second
 	poolConns    = 4
 	poolIdle     = 5 * time.Minute
 
@@ -105,11 +106,27 @@ func (c *conn) rows(ctx context.Context, name string, scan func(*sql.Rows) error
 
 // each runs a query and hands each row to scan.
 func (c *conn) each(ctx context.Context, text string, scan func(*sql.Rows) error, args ...any) error {
-	err := c.once(ctx, text, scan, args...)
-	if is(err, errnoConvert) && strings.Contains(text, processlist) {
-		err = c.once(ctx, strings.ReplaceAll(text, processlist, processlistRaw), scan, args...)
-	}
+	_, err := c.ask(ctx, text, scan, args...)
 	return err
+}
+
+// row runs a query for one row, and says which text was asked in the end.
+func (c *conn) row(ctx context.Context, text string, args []any, dest ...any) (asked string, err error) {
+	n := 0
+	asked, err = c.ask(ctx, text, func(rows *sql.Rows) error { n++; return rows.Scan(dest...) }, args...)
+	if err == nil && n == 0 {
+		err = sql.ErrNoRows
+	}
+	return asked, err
+}
+
+func (c *conn) ask(ctx context.Context, text string, scan func(*sql.Rows) error, args ...any) (asked string, err error) {
+	err = c.once(ctx, text, scan, args...)
+	if is(err, errnoConvert) && strings.Contains(text, processlist) {
+		text = strings.ReplaceAll(text, processlist, processlistRaw)
+		err = c.once(ctx, text, scan, args...)
+	}
+	return text, err
 }
 
 // MySQL's list of connections can't be read by anybody while one of them, whoever's, runs a text that is not in
@@ -260,7 +277,7 @@ func (l *line) connect(ctx context.Context) error {
 // time later. A server that was restarted may have given its id to somebody else by now.
 func (l *line) bury(ctx context.Context) error {
 	var ours int
-	err := l.conn.QueryRowContext(ctx, query(l.conn.server.mariadb, "ours"), l.lost).Scan(&ours)
+	_, err := l.conn.row(ctx, query(l.conn.server.mariadb, "ours"), []any{l.lost}, &ours)
 	if err != nil || ours == 0 {
 		return err
 	}

@@ -4,8 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"net"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	driver "github.com/go-sql-driver/mysql"
 
@@ -133,5 +137,122 @@ func TestBrokerSealsForNobody(t *testing.T) {
 	tg.key = nobodysKey()
 	if fix := e.connectFix(err); strings.Contains(fix, "server_public_key") {
 		t.Errorf("with a key: %s", fix)
+	}
+}
+
+// TestPoolOfDroppedConnections: connections that a firewall has dropped without a word, as it does with those that
+// idle, hold nobody up for longer than it takes to ask them whether they are alive.
+func TestPoolOfDroppedConnections(t *testing.T) {
+	s := need(t)
+	u, err := url.Parse(s.URL(testBroker, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wall := newFirewall(t, u.Host)
+	u.Host = wall.Addr().String()
+	e, err := New(t.Context(), Config{Target: "orders", URL: u.String(), Password: brokerPassword, Installation: testInstallation,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var all []*sql.Conn // as many as the pool has
+	for range poolConns {
+		c, err := e.pool.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.Close()
+	}
+	wall.drop()
+	<-e.closing.turn
+	e.closing.hangUp() // it finds out by itself, at its own time
+	e.closing.turn <- struct{}{}
+	ctx, cancel := context.WithTimeout(t.Context(), pingTimeout+10*time.Second)
+	defer cancel()
+	began := time.Now()
+	a, err := e.Provision(ctx, newSpec(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < pingTimeout {
+		t.Errorf("it took %s: nothing was dropped", took)
+	}
+	finish(t, a)
+}
+
+// firewall passes connections on, until it drops them.
+type firewall struct {
+	net.Listener
+	mu      sync.Mutex // guards dropped; held while a chunk is passed on
+	dropped map[net.Conn]bool
+}
+
+func newFirewall(t *testing.T, to string) *firewall {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &firewall{Listener: ln, dropped: map[net.Conn]bool{}}
+	var all sync.WaitGroup
+	var both []net.Conn
+	all.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.dropped[in], both = false, append(both, in, out)
+			w.mu.Unlock()
+			all.Go(func() { w.pass(out, in, in) })
+			all.Go(func() { w.pass(in, out, in) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		w.mu.Lock()
+		for _, c := range both {
+			c.Close()
+		}
+		w.mu.Unlock()
+		all.Wait()
+	})
+	return w
+}
+
+// drop drops what comes from now on over the connections of now.
+func (w *firewall) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.dropped {
+		w.dropped[c] = true
+	}
+}
+
+func (w *firewall) pass(to, from, in net.Conn) {
+	buf := make([]byte, 1<<14)
+	for {
+		n, err := from.Read(buf)
+		w.mu.Lock()
+		if !w.dropped[in] {
+			if err != nil {
+				to.Close()
+			} else if _, err = to.Write(buf[:n]); err != nil {
+				from.Close()
+			}
+		}
+		w.mu.Unlock()
+		if err != nil {
+			return
+		}
 	}
 }

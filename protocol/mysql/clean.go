@@ -249,8 +249,8 @@ func (a *account) prove(ctx context.Context) error {
 	var prepared []string
 	var text string
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
-		text = query(c.server.mariadb, "prove")
-		if err := c.QueryRowContext(ctx, text, a.spec.Name, a.role(), a.spec.Name, a.role()).Scan(&users, &backends); err != nil {
+		names := []any{a.spec.Name, a.role(), a.spec.Name, a.role()}
+		if text, err = c.row(ctx, query(c.server.mariadb, "prove"), names, &users, &backends); err != nil {
 			return err
 		}
 		prepared, err = recovered(ctx, c)

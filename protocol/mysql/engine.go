@@ -109,12 +109,35 @@ func (e *Engine) here(ctx context.Context, f func(context.Context, *conn) error)
 	if err != nil {
 		return err
 	}
-	c, err := e.pool.Conn(ctx)
+	c, err := e.pooled(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	return f(ctx, &conn{Conn: c, server: s})
+}
+
+// pooled gives a connection that answers: a firewall may have dropped one that nobody used for a while, without a
+// word to either side.
+func (e *Engine) pooled(ctx context.Context) (*sql.Conn, error) {
+	for tried := false; ; tried = true {
+		c, err := e.pool.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ping, cancel := context.WithTimeout(ctx, pingTimeout)
+		err = c.PingContext(ping)
+		cancel()
+		if err == nil {
+			return c, nil
+		}
+		(&conn{Conn: c}).discard()
+		if ctx.Err() != nil || tried { // not even a new one answers
+			return nil, err
+		}
+		e.pool.SetMaxIdleConns(0) // the others will be no better
+		e.pool.SetMaxIdleConns(poolConns)
+	}
 }
 
 // apart runs f on a broker connection of its own, whose settings f may change.
