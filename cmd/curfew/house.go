@@ -20,6 +20,7 @@ import (
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/control/web"
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/protocol"
@@ -40,6 +41,7 @@ type house struct {
 	engines map[string]protocol.Engine
 	desk    *control.Desk
 	logins  *control.Logins
+	links   *control.Links
 	proxy   *proxy.Server
 	api     http.Handler
 	metrics *prometheus.Registry
@@ -103,7 +105,30 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
 		Answers: answers{h.store}, Now: h.store.Now, Log: h.log,
 	})
-	return h, nil
+	return h, h.openPages()
+}
+
+// openPages puts the pages beside the API.
+func (h *house) openPages() error {
+	pages, err := web.New(web.Config{
+		URL: h.cfg.API.URL, Issuers: h.logins.Issuers(), Logins: h.logins, Desk: h.desk, Links: h.links,
+		Refused: func(from string, link bool) {
+			where := store.AtWeb
+			if link {
+				where = store.AtLink
+			}
+			h.failedLogin(where)(from)
+		},
+		Now: h.store.Now, Log: h.log,
+	})
+	if err != nil {
+		return fmt.Errorf("pages: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/web/", pages)
+	mux.Handle("/", h.api)
+	h.api = mux
+	return nil
 }
 
 // failedLogin counts strangers, on the ledger and for the operators.
@@ -181,7 +206,8 @@ func (h *house) openLogins(ctx context.Context) error {
 		providers = append(providers, p)
 	}
 	h.logins, err = control.NewLogins(control.LoginOptions{Store: h.store, Desk: h.desk, Providers: providers,
-		Sealer: sealer, Refresh: h.cfg.Refresh, Log: h.log})
+		Sealer: sealer, Refresh: h.cfg.Refresh, Web: strings.TrimSuffix(h.cfg.API.URL, "/") + web.CallbackPath, Log: h.log})
+	h.links = control.NewLinks(h.store, h.decoy, h.cfg.API.URL)
 	return err
 }
 

@@ -42,6 +42,7 @@ const (
 	TypeSessionSealed    = "session.sealed"    // SessionSealed
 	TypeSessionKilled    = "session.killed"    // SessionKilled
 	TypeRecordingRead    = "recording.read"    // RecordingRead
+	TypeLinkUsed         = "link.used"         // LinkUsed
 	TypeReviewDue        = "review.due"        // ReviewDue
 	TypeReviewDone       = "review.done"       // ReviewDone
 	TypeAccountForeign   = "account.foreign"   // AccountForeign: an alert
@@ -254,6 +255,12 @@ type (
 		Person  Person `json:"person"` // who looked
 		OK      bool   `json:"ok"`
 		Finding string `json:"finding,omitempty"`
+	}
+	// LinkUsed says that somebody came to a request's page by a link that was sent out, and logged in there.
+	LinkUsed struct {
+		Request string `json:"request"`
+		Person  Person `json:"person"`
+		From    string `json:"from"` // address
 	}
 	ClockSetBack struct {
 		Node string    `json:"node"`
