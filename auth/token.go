@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 )
 
 // tokenPrefix lets a secret scanner know a Curfew session token when it finds one in a repository.
@@ -16,6 +17,9 @@ func NewSessionToken() (token string, hash []byte) {
 	token = tokenPrefix + base64.RawURLEncoding.EncodeToString(secret[:])
 	return token, HashToken(token)
 }
+
+// IsSessionToken tells a session token from whatever else is shown as a bearer, by its form alone.
+func IsSessionToken(token string) bool { return strings.HasPrefix(token, tokenPrefix) }
 
 // HashToken is what a session token is stored and found by. It is a plain SHA-256: there is nothing to
 // guess in 256 random bits, so there is nothing to slow down.

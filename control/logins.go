@@ -58,6 +58,7 @@ type LoginOptions struct {
 	Store     *store.Store
 	Desk      People
 	Providers []*auth.Provider
+	Tokens    auth.Bearers  // issuers of workloads, and whoever tells of sign-outs
 	Sealer    *auth.Sealer  // for refresh tokens
 	Refresh   time.Duration // how old a check at the provider may be; default 5 minutes
 	Session   time.Duration // how long a session token is good; default 12 hours
@@ -75,6 +76,7 @@ type Logins struct {
 	store     loginStore
 	desk      People
 	providers map[string]*auth.Provider // by issuer
+	tokens    auth.Bearers
 	sealer    *auth.Sealer
 	refresh   time.Duration
 	session   time.Duration
@@ -110,7 +112,7 @@ type pendingLogin struct {
 // NewLogins makes Logins of at least one provider.
 func NewLogins(o LoginOptions) (*Logins, error) {
 	l := &Logins{
-		store: o.Store, desk: o.Desk, providers: map[string]*auth.Provider{}, sealer: o.Sealer,
+		store: o.Store, desk: o.Desk, providers: map[string]*auth.Provider{}, tokens: o.Tokens, sealer: o.Sealer,
 		refresh: cmp.Or(o.Refresh, defaultRefresh), session: cmp.Or(o.Session, defaultSession), web: o.Web, log: o.Log,
 		turns: turns{held: map[string]*turn{}}, pending: map[string]*pendingLogin{},
 		missed: map[string]time.Time{}, unsaved: map[string]string{},
@@ -288,8 +290,12 @@ func (l *Logins) establish(ctx context.Context, login *pendingLogin, who auth.Id
 	return LoggedIn{Token: token, Expires: row.Expires, Identity: who}, nil
 }
 
-// Whoami is who a session token belongs to, as the provider saw them no longer ago than Refresh.
+// Whoami is who a session token belongs to, as the provider saw them no longer ago than Refresh; or the workload
+// whose own token it is.
 func (l *Logins) Whoami(ctx context.Context, token string) (auth.Identity, error) {
+	if !auth.IsSessionToken(token) && len(l.tokens) > 0 {
+		return l.workload(ctx, token)
+	}
 	hash := auth.HashToken(token)
 	row, err := l.row(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {

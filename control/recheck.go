@@ -99,7 +99,7 @@ func (l *Logins) judge(ctx context.Context, who auth.Identity) error {
 	case count[gone] == 0:
 		return nil
 	case count[alive] > 0:
-		return l.drop(ctx, withdrawn)
+		return l.drop(ctx, withdrawn, "withdrawn")
 	case count[unknown] > 0:
 		return nil // the next pass knows more
 	}
@@ -108,7 +108,7 @@ func (l *Logins) judge(ctx context.Context, who auth.Identity) error {
 		return err
 	}
 	l.log.InfoContext(ctx, "identity is gone at its provider", "person", who.Label(), "issuer", who.Issuer)
-	return l.drop(ctx, rows)
+	return l.drop(ctx, rows, "withdrawn")
 }
 
 // recheck is Whoami's question about a login whose last check is too old.
@@ -226,8 +226,8 @@ func (l *Logins) token(row store.Login) (string, error) {
 	return string(plain), err
 }
 
-// drop deletes logins that the provider has withdrawn.
-func (l *Logins) drop(ctx context.Context, rows []store.Login) error {
+// drop deletes logins that the provider has ended; how stands on the ledger.
+func (l *Logins) drop(ctx context.Context, rows []store.Login, how string) error {
 	err := l.store.Update(ctx, func(tx *store.Tx) error {
 		for _, row := range rows {
 			if _, err := tx.Login(row.Hash); errors.Is(err, store.ErrNotFound) {
@@ -236,7 +236,7 @@ func (l *Logins) drop(ctx context.Context, rows []store.Login) error {
 			if err := tx.DeleteLogin(row.Hash); err != nil {
 				return err
 			}
-			gone := ledger.Login{Person: personOf(row.Identity), Flow: "withdrawn"}
+			gone := ledger.Login{Person: personOf(row.Identity), Flow: how}
 			if err := tx.Append(ledger.TypeLogout, gone); err != nil {
 				return err
 			}
