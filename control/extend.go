@@ -90,7 +90,11 @@ func (d *Desk) askForMore(tx *store.Tx, p *policy.Policy, who auth.Identity, id,
 	if err != nil {
 		return r, nil, err
 	}
-	v := only(p, rule).Judge(who, until(ask, g, g.End.Add(ask.Duration), now), past, now)
+	whole := until(ask, g, g.End.Add(ask.Duration), now)
+	if most := longest(p, rule); most > 0 && whole.Duration > most {
+		return r, nil, tooLong(g, most, whole.Duration-ask.Duration)
+	}
+	v := only(p, rule).Judge(who, whole, past, now)
 	if !v.Allowed {
 		no, err = d.refuse(tx, who, ask, g.ID, v)
 		return r, no, err
@@ -106,6 +110,26 @@ func (d *Desk) askForMore(tx *store.Tx, p *policy.Policy, who auth.Identity, id,
 		r.Lapses = g.End // there is nothing to extend any more
 	}
 	return r, nil, nil
+}
+
+// longest is what a rule gives at most; 0: there is none of this name.
+func longest(p *policy.Policy, rule string) time.Duration {
+	for _, r := range p.Rules {
+		if r.Name == rule && !r.Deny {
+			return r.Longest
+		}
+	}
+	return 0
+}
+
+// tooLong says how much longer a grant may be made now of which that much is left.
+func tooLong(g policy.Grant, most, left time.Duration) *Error {
+	e := &Error{Code: CodePolicy, Public: fmt.Sprintf("the rule that gave it lets %s on %s last %s at most, from now on", g.Level, g.Target, most),
+		Next: "ask again when less of it is left"}
+	if more := (most - left).Truncate(time.Second); more >= policy.Shortest {
+		e.Next = fmt.Sprintf("ask for less: curfew extend %s --for %s", g.ID, more)
+	}
+	return e
 }
 
 // until is the ask that an extension comes to: access from now, or from the grant's begin, up to its new end.
@@ -132,17 +156,16 @@ func only(p *policy.Policy, rule string) *policy.Policy {
 
 // stands reports whether an open request is still good under a policy and for who its requester is by now.
 func stands(tx *store.Tx, p *policy.Policy, who auth.Identity, r policy.Request) bool {
-	now := tx.Now()
 	if r.Extends == "" {
-		return p.Stands(who, r, now)
+		return p.Stands(who, r, tx.Now())
 	}
 	g, err := tx.Grant(r.Extends)
 	if err != nil {
 		return false
 	}
-	ask := until(policy.Ask{Duration: r.Duration}, g, g.End.Add(r.Duration), now)
+	ask := until(policy.Ask{Duration: r.Duration}, g, g.End.Add(r.Duration), r.Created)
 	r.Duration, r.Start = ask.Duration, ask.Start
-	return only(p, r.Rule).Stands(who, r, now)
+	return only(p, r.Rule).Stands(who, r, tx.Now())
 }
 
 // goesOn says why a grant can't be extended any more; nil: it can.

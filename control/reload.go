@@ -19,7 +19,19 @@ import (
 // Reload puts a policy in force, or leaves the old one there and says why. Open requests that the new
 // policy doesn't allow, or for which it wants other approvals, are denied by Curfew and must be asked
 // again; live grants of a level that no rule gives to their holder any more are revoked.
+//
+// A policy that leaves nobody with anything is refused, unless it says itself that this is meant.
 func (d *Desk) Reload(ctx context.Context, p *policy.Policy) error {
+	if !p.Lockdown {
+		people, err := d.LiveIdentities(ctx)
+		if err == nil {
+			err = p.LocksOut(d.Policy(), people...)
+		}
+		if err != nil {
+			return &Error{Code: CodePolicy, Public: "this policy would lock everybody out: " + err.Error(),
+				Next: "if that is meant, it has to say so: lockdown: true", Err: err}
+		}
+	}
 	return d.install(ctx, p, d.Policy().Hash)
 }
 

@@ -61,7 +61,7 @@ func TestAReloadThatFailsChangesNothing(t *testing.T) {
 		held := w.hold(g.ID)
 		w.disk.full.Store(true)
 		p := testPolicy()
-		p.Hash, p.Rules = "sha256:2", nil
+		p.Hash, p.Rules, p.Lockdown = "sha256:2", nil, true
 		w.refused(w.Reload(t.Context(), p), CodeUnavailable, "nothing was changed")
 		if w.Policy().Hash != "sha256:1" || held.Err() != nil {
 			t.Error("the new policy is in force")

@@ -20,8 +20,8 @@ const (
 	MaxOpen = 32
 	// MaxText is how many bytes a reason or a comment may have.
 	MaxText = 4000
-	// MaxTicket is how many bytes a ticket's number may have, and MaxSQL the SQL that somebody intends to run.
-	MaxTicket, MaxSQL = 200, 32 << 10
+	// MaxSQL is how many bytes the SQL may have that somebody intends to run.
+	MaxSQL = 32 << 10
 )
 
 // Ask makes a request, if a rule allows it. A rule that wants no approval grants it at once, and so does one
@@ -86,7 +86,7 @@ func plain(ask policy.Ask) error {
 	for _, text := range []struct {
 		what, text string
 		most       int
-	}{{"reason", ask.Reason, MaxText}, {"ticket", ask.Ticket, MaxTicket}, {"intended SQL", ask.SQL, MaxSQL}} {
+	}{{"reason", ask.Reason, MaxText}, {"ticket", ask.Ticket, policy.MaxTicket}, {"intended SQL", ask.SQL, MaxSQL}} {
 		if err := legible(text.what, text.text, text.most); err != nil {
 			return err
 		}
@@ -407,7 +407,10 @@ func refusal(v policy.Verdict) *Error {
 
 // undecided says why somebody who sees a request may not decide on it.
 func undecided(err error, r policy.Request) error {
+	var weak *policy.StepUpError
 	switch {
+	case errors.As(err, &weak):
+		return stepUp(weak.StepUp, "to approve this request takes a login that shows "+weak.StepUp.Words())
 	case errors.Is(err, policy.ErrSelf):
 		return &Error{Code: CodeForbidden, Public: "nobody decides on their own request",
 			Next: "somebody else has to; to withdraw it: curfew cancel " + r.ID, Err: err}

@@ -44,10 +44,10 @@ func indebt(tx *store.Tx, g policy.Grant, reason string) error {
 }
 
 // mayReview says who may: those that the rule named, or else whoever may read the target's recordings; never
-// the person themself.
+// the person themself, and no program.
 func mayReview(p *policy.Policy, who auth.Identity, r Review) bool {
 	switch {
-	case who.Same(r.Identity):
+	case who.Same(r.Identity) || who.Workload:
 		return false
 	case named(r.By):
 		return r.By.Matches(who)

@@ -19,6 +19,9 @@ type Policy struct {
 	Rules   []Rule            `json:"rules"`
 	Readers []Reader          `json:"readers,omitempty"`
 	Freezes []Freeze          `json:"freezes,omitempty"`
+
+	// Lockdown: that it gives nobody anything is meant.
+	Lockdown bool `json:"lockdown,omitempty"`
 }
 
 // Freeze is a span of time with a name, which conditions may read: frozen holds the names of those that
