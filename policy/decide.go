@@ -62,9 +62,9 @@ func (r Request) Late(now time.Time) bool {
 }
 
 // Decider reports whether who is one of those whose word counts on this request, open or ended.
-// The requester never is.
+// The requester never is, and no program is.
 func (p *Policy) Decider(who auth.Identity, r Request) bool {
-	if who.Same(r.Identity) || !r.Approvals.selects(who) {
+	if who.Workload || who.Same(r.Identity) || !r.Approvals.selects(who) {
 		return false
 	}
 	_, known := p.Targets[r.Target]

@@ -7,14 +7,16 @@ import (
 )
 
 // Matches reports whether w selects id. An identity without issuer and subject is nobody: not even
-// Anyone selects it. E-mails are compared without regard to the case of ASCII letters, and of those
+// Anyone selects it. A program is selected only where its issuer is named: what was written for people, be it by
+// groups or for anyone, is not for whatever a CI system calls its jobs. E-mails are compared without regard to the case of ASCII letters, and of those
 // alone, because Unicode folds letters onto each other that a provider keeps apart.
 func (w Who) Matches(id auth.Identity) bool {
 	if id.Issuer == "" || id.Subject == "" {
 		return false
 	}
 	switch {
-	case len(w.Issuers) > 0 && !slices.Contains(w.Issuers, id.Issuer),
+	case id.Workload && len(w.Issuers) == 0,
+		len(w.Issuers) > 0 && !slices.Contains(w.Issuers, id.Issuer),
 		len(w.Subjects) > 0 && !slices.Contains(w.Subjects, id.Subject),
 		len(w.Emails) > 0 && !slices.ContainsFunc(w.Emails, func(e string) bool { return e != "" && equalASCII(e, id.Email) }),
 		len(w.Groups) > 0 && !slices.ContainsFunc(w.Groups, func(g string) bool { return g != "" && id.InGroup(g) }):
