@@ -14,8 +14,8 @@ import (
 )
 
 // Backup copies the store at from, which another process may be writing, to the file to: as of one moment,
-// whole or not at all. It gives how many entries the copy's ledger has, once they are held against the
-// copy's checkpoint and the key that its first entry names.
+// whole or not at all; ErrDamaged if there is something wrong with it. It gives how many entries the copy's ledger
+// has, once they are held against the copy's checkpoint and the key that its first entry names.
 func Backup(ctx context.Context, from, to string) (entries int64, err error) {
 	if _, err := os.Stat(from); err != nil {
 		return 0, fmt.Errorf("back up store: %w", err)
@@ -56,6 +56,9 @@ func vacuumInto(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	defer db.Close()
+	if err := examine(ctx, db); err != nil { // the copy would be well, and without what is lost
+		return err
+	}
 	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, to); err != nil {
 		return err
 	}

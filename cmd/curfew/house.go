@@ -26,7 +26,6 @@ import (
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/proxy"
 	"github.com/curfewdb/curfew/recorder"
-	"github.com/curfewdb/curfew/recorder/ledger"
 	"github.com/curfewdb/curfew/store"
 )
 
@@ -50,8 +49,9 @@ type house struct {
 	base    context.Context // without an end: for what goes on after the signal to stop
 	decoy   []byte          // from which listeners make up verifiers for names that nobody has, the same at every start
 
-	serving  atomic.Bool // the listeners are open, and what a crash left was taken up
-	stopping atomic.Bool // it was asked to stop
+	serving  atomic.Bool           // the listeners are open, and what a crash left was taken up
+	stopping atomic.Bool           // it was asked to stop
+	damage   atomic.Pointer[error] // what is wrong with the store's file
 
 	closers []func() error // last first
 }
@@ -266,42 +266,6 @@ func engineOf(cfg *config.Config) map[string]string {
 		names[name] = t.Engine
 	}
 	return names
-}
-
-// heal brings to an end what a crash left of recordings, before anybody is let in.
-func (h *house) heal(ctx context.Context) error {
-	open, err := h.store.OpenSessions(ctx)
-	if err != nil {
-		return err
-	}
-	healed, err := h.library.Heal(ctx, open)
-	if err != nil {
-		return err
-	}
-	for _, r := range healed {
-		if err := h.healOne(ctx, r, slices.Contains(open, r.Session)); err != nil {
-			return fmt.Errorf("put the healed recording of %s on the ledger: %w", r.Session, err)
-		}
-	}
-	return nil
-}
-
-func (h *house) healOne(ctx context.Context, r recorder.Healed, known bool) error {
-	if r.Lost {
-		h.log.Error("ALERT recording lost: its file is gone", "session", r.Session)
-		r.Sealed.Session, r.Sealed.Interrupted = r.Session, true
-		r.Sealed.End = recorder.End{Code: recorder.EndInterrupted, Reason: "the recording's file is gone"}
-	}
-	if !known {
-		// The crash came between the recording's first line and its entry; nothing was forwarded.
-		err := h.store.Opened(ctx, ledger.SessionOpened{Session: r.Session, Grant: r.Header.Grant, Target: r.Header.Target,
-			Account: r.Header.Account, Node: r.Header.Node, Client: r.Header.Client, Header: r.HeaderHash})
-		if err != nil {
-			return err
-		}
-	}
-	h.log.Warn("recording healed after a crash", "session", r.Session, "leaves", r.Sealed.Count, "end", r.Sealed.End.Code)
-	return h.store.Sealed(ctx, ledger.SessionSealed{Grant: r.Header.Grant, Target: r.Header.Target, Sealed: r.Sealed})
 }
 
 // close gives back what build took, last first.

@@ -99,6 +99,9 @@ func (h *house) leaving() error {
 
 // storeWorks asks the store for nothing, which takes a disk all the same.
 func (h *house) storeWorks(ctx context.Context) error {
+	if damage := h.damage.Load(); damage != nil {
+		return *damage
+	}
 	if !h.serving.Load() {
 		return nil // nothing is written yet
 	}

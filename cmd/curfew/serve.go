@@ -146,6 +146,8 @@ func (h *house) run(asked context.Context, listeners []proxy.Listener, apiListen
 	part(&back, "recorder", lasting, h.watchRecorder)
 	part(&back, "logins", lasting, h.logins.Run)
 	part(&back, "disk", lasting, h.measureDisk)
+	part(&back, "strays", lasting, h.strays)
+	part(&back, "store", lasting, h.examineStore)
 	part(&back, "watchdog", lasting, func(ctx context.Context) error { return h.notify.watchdog(ctx, h.alive) })
 	part(&front, "reload", ctx, h.reloadOnHangup)
 	part(&front, "api", ctx, func(ctx context.Context) error { return h.serveAPI(ctx, apiListener) })
