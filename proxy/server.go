@@ -40,6 +40,7 @@ type Config struct {
 	Sessions     Sessions
 	Accounts     Accounts
 	FailedLogin  func(address string)  // counts a stranger that was turned away
+	FailedToken  func(address string)  // the same for one whose token was refused; nil: FailedLogin
 	MaxStrangers int                   // connections in mid-handshake at once; 0 = 256
 	MaxShare     int                   // how many of them from one address; 0 = a quarter. All come from one behind a balancer
 	Metrics      prometheus.Registerer // nil: nobody reads them
@@ -206,7 +207,11 @@ func (s *Server) greet(l Listener, st *stranger) (protocol.Client, error) {
 	var refusal *protocol.Refusal
 	if errors.As(err, &refusal) && (refusal.Code == protocol.RefuseLogin || refusal.Code == protocol.RefuseToken) {
 		door.wrong()
-		s.cfg.FailedLogin(address)
+		if refusal.Code == protocol.RefuseToken && s.cfg.FailedToken != nil {
+			s.cfg.FailedToken(address)
+		} else {
+			s.cfg.FailedLogin(address)
+		}
 	}
 	if st.ctx.Err() != nil {
 		err = context.Cause(st.ctx)
