@@ -147,7 +147,7 @@ func draft(tx *store.Tx, who auth.Identity, ask policy.Ask, rule *policy.Rule, p
 func (d *Desk) begin(tx *store.Tx, r *policy.Request, now time.Time) (*policy.Grant, error) {
 	err := tx.Append(ledger.TypeRequestCreated, ledger.RequestCreated{
 		Request: r.ID, Person: personOf(r.Identity), Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start,
-		Reason: r.Reason, Rule: r.Rule, Policy: r.Policy, Approvals: r.Approvals.Count, Lapses: r.Lapses,
+		Reason: r.Reason, Rule: r.Rule, Policy: r.Policy, Approvals: r.Approvals.Needed(), Lapses: r.Lapses,
 		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass, Extends: r.Extends,
 	})
 	if err != nil {

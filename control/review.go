@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,8 @@ type ReviewFilter struct {
 	Due    bool // still to be done, and the asker may
 	Open   bool // still to be done
 	Target string
-	Limit  int // 0 = no limit
+	After  string // what comes behind this one
+	Limit  int    // 0 = no limit
 }
 
 // Reviewing counts what is still to be reviewed.
@@ -69,6 +71,9 @@ func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (
 	p := d.Policy()
 	err = d.store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Reviews(store.ReviewFilter{Open: f.Open || f.Due, By: by, Target: f.Target})
+		if f.After != "" {
+			all = all[slices.IndexFunc(all, func(r Review) bool { return r.ID == f.After })+1:]
+		}
 		for _, r := range all {
 			may := mayReview(p, who, r)
 			if (f.Due && !may) || (!may && !who.Same(r.Identity) && !p.MayRead(who, r.Target)) {
@@ -179,3 +184,6 @@ func (d *Desk) tallyReviews(ctx context.Context) error {
 		return err
 	}, func() {})
 }
+
+// Now is the desk's time.
+func (d *Desk) Now() time.Time { return d.store.Now() }

@@ -78,7 +78,10 @@ func (a *app) decision(d decision) *cobra.Command {
 func (a *app) showDecided(w io.Writer, done string, r api.Request) {
 	switch {
 	case r.Status == "open":
-		fmt.Fprintf(w, "%s. It still needs %s.\n", done, visible(api.ShowApprovals(missing(r), r.Approvers)))
+		fmt.Fprintf(w, "%s. It still needs %s.\n", done, visible(api.ShowApprovals(r.Missing, r.Approvers)))
+	case r.Extends != "" && r.Grant != "":
+		fmt.Fprintf(w, "%s: grant %s of %s lasts %s longer. Its end: curfew grants %s\n",
+			done, r.Grant, visible(person(r.Person.Email, r.Person.Subject)), r.Duration, r.Grant)
 	case r.Grant != "":
 		fmt.Fprintf(w, "%s: grant %s for %s, %s. End it early with: curfew revoke %s\n",
 			done, r.Grant, visible(person(r.Person.Email, r.Person.Subject)), r.Duration, r.Grant)

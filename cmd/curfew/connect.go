@@ -229,7 +229,7 @@ func (a *app) awaitDecision(ctx context.Context, c *api.Client, r api.Request) (
 	defer p.done()
 	for r.Status == "open" {
 		p.say(fmt.Sprintf("Request %s waits for %s; lapses %s. Approve: curfew approve %s",
-			r.ID, visible(api.ShowApprovals(missing(r), r.Approvers)), a.when(r.Lapses), r.ID), missing(r))
+			r.ID, visible(api.ShowApprovals(r.Missing, r.Approvers)), a.when(r.Lapses), r.ID), r.Missing)
 		next, err := c.Request(ctx, r.ID, p.patience())
 		switch {
 		case err == nil:

@@ -79,10 +79,44 @@ func (a *app) showGrant(w io.Writer, g api.Grant) {
 	}
 	fields(w, "grant", g.ID, "request", g.Request, "who", visible(person(g.Person.Email, g.Person.Subject)),
 		"target", visible(g.Target), "level", visible(g.Level), "approved by", visible(strings.Join(g.Approvers, ", ")),
-		"status", g.Status, "start", a.when(g.Start), "end", a.when(g.End), "ended", ended)
+		"status", g.Status, "break glass", yes(g.BreakGlass), "start", a.when(g.Start), "end", a.when(g.End),
+		"extended", strings.Join(a.extensions(g), "\n"), "limits", limitWords(g), "ended", ended)
 	if g.Receipt != nil {
 		showReceipt(w, *g.Receipt)
 	}
+}
+
+func (a *app) extensions(g api.Grant) (all []string) {
+	for _, x := range g.Extensions {
+		line := fmt.Sprintf("%s to %s, by request %s", a.when(x.At), a.when(x.To), x.Request)
+		if len(x.Approvers) > 0 {
+			line += ", approved by " + visible(strings.Join(x.Approvers, ", "))
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+// limitWords says what a grant's rule allows beyond what its level does.
+func limitWords(g api.Grant) string {
+	var words []string
+	if l := g.Limits; l != nil {
+		for _, limit := range []struct {
+			set   bool
+			words string
+		}{
+			{l.Sessions > 0, fmt.Sprintf("%d sessions at once", l.Sessions)}, {l.Idle > 0, "idle for " + l.Idle.String()},
+			{l.Rows > 0, fmt.Sprintf("%d rows a session", l.Rows)}, {l.Bytes > 0, fmt.Sprintf("%d bytes a session", l.Bytes)},
+		} {
+			if limit.set {
+				words = append(words, limit.words)
+			}
+		}
+	}
+	if g.WithLastSession {
+		words = append(words, "it ends when its last session is closed")
+	}
+	return strings.Join(words, ", ")
 }
 
 // showReceipt shows what people look for; -o json has it all.

@@ -39,6 +39,7 @@ type house struct {
 	library *recorder.Library
 	engines map[string]protocol.Engine
 	desk    *control.Desk
+	tokens  auth.Bearers
 	logins  *control.Logins
 	links   *control.Links
 	proxy   *proxy.Server
@@ -91,17 +92,20 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 	if err := h.openLogins(ctx); err != nil {
 		return nil, err
 	}
+	wired := grants{desk: h.desk, tokens: tokens{desk: h.desk, issuers: h.tokens, engines: engineOf(cfg)}}
 	h.proxy = proxy.New(proxy.Config{
 		Node: cfg.Node, Installation: h.store.Installation(), Engines: h.engines, EngineNames: engineOf(cfg),
-		Doorman: grants{desk: h.desk}, Grants: grants{desk: h.desk}, Recordings: recordings{h.library},
+		Doorman: wired, Grants: wired, Recordings: recordings{h.library},
 		Sessions: journal{h.store}, Accounts: journal{h.store},
 		MaxStrangers: cfg.Limits.Strangers, MaxShare: cfg.Limits.PerAddress,
-		FailedLogin: h.failedLogin("wire"), Metrics: h.metrics, Log: h.log, Step: o.step,
+		FailedLogin: h.failedLogin("wire"), FailedToken: h.failedLogin(store.AtToken),
+		Metrics: h.metrics, Log: h.log, Step: o.step,
 	})
 	h.metrics.MustRegister(h)
 	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Traffic: wire{h}.traffic, Log: h.log}
 	h.api = api.New(api.Config{
-		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Evidence: desk,
+		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Reviews: desk, Evidence: desk,
+		SignOut: h.logins.SignOut, FailedToken: h.failedLogin(store.AtToken), FailedLogout: h.failedLogin(store.AtLogout),
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
 		Answers: answers{h.store}, Now: h.store.Now, Log: h.log,
 	})
@@ -191,24 +195,35 @@ func (h *house) openLogins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := h.openTokens(); err != nil {
+		return err
+	}
 	var providers []*auth.Provider
 	for _, i := range h.cfg.Issuers {
+		if i.Workloads {
+			continue // nobody logs in there
+		}
 		secret, err := config.Secret(i.ClientSecret)
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", i.URL, err)
 		}
-		p, err := auth.Discover(ctx, auth.IssuerConfig{URL: i.URL, ClientID: i.ClientID, ClientSecret: secret,
-			GroupsClaim: i.GroupsClaim, TrustEmail: i.TrustEmail, Scopes: i.Scopes,
-			ACRValues: i.ACRValues, Declared: i.MFA == "declared", Log: h.log})
+		p, err := auth.Discover(ctx, h.issuer(i, secret))
 		if err != nil {
 			return fmt.Errorf("issuer %s: %w", i.URL, err)
 		}
 		providers = append(providers, p)
 	}
 	h.logins, err = control.NewLogins(control.LoginOptions{Store: h.store, Desk: h.desk, Providers: providers,
-		Sealer: sealer, Refresh: h.cfg.Refresh, Web: strings.TrimSuffix(h.cfg.API.URL, "/") + web.CallbackPath, Log: h.log})
+		Tokens: h.tokens, Sealer: sealer, Refresh: h.cfg.Refresh, Web: strings.TrimSuffix(h.cfg.API.URL, "/") + web.CallbackPath, Log: h.log})
 	h.links = control.NewLinks(h.store, h.decoy, h.cfg.API.URL)
 	return err
+}
+
+// issuer is what of an issuer's configuration is the same for logins and for tokens.
+func (h *house) issuer(i config.Issuer, secret string) auth.IssuerConfig {
+	return auth.IssuerConfig{URL: i.URL, ClientID: i.ClientID, ClientSecret: secret,
+		GroupsClaim: i.GroupsClaim, TrustEmail: i.TrustEmail, Scopes: i.Scopes,
+		ACRValues: i.ACRValues, Declared: i.MFA == "declared", Log: h.log}
 }
 
 // targetInfo is what clients are told: where a target is served, never where it is. A listener of its own

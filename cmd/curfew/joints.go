@@ -19,8 +19,8 @@ import (
 
 // grants is the desk, as the proxy sees it: proxy.Grants and protocol.Doorman.
 type grants struct {
-	protocol.NoTokens
 	desk *control.Desk
+	tokens
 }
 
 var (

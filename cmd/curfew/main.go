@@ -86,8 +86,8 @@ the client you know, be cut off at the database when the time is up, and prove i
 		&cobra.Group{ID: groupProve, Title: "Read and prove:"},
 		&cobra.Group{ID: groupServe, Title: "Run Curfew:"},
 	)
-	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newRelease)
-	a.add(root, groupDecide, newRequests, newApprove, newDeny, newCancel, newRevoke)
+	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newExtend, newRelease)
+	a.add(root, groupDecide, newRequests, newApprove, newDeny, newComment, newCancel, newRevoke, newReviews, newReview)
 	a.add(root, groupProve, newSessions, newReplay, newExport, newVerify, newKey, newCheckpoint)
 	a.add(root, groupServe, newServe, newDev, newStatus, newBackup, newVersion)
 	if a.inspect != nil {
@@ -156,5 +156,5 @@ func (e *exitError) Unwrap() error { return e.err }
 func isUsage(err error) bool {
 	var u *usageError
 	return errors.As(err, &u) || strings.HasPrefix(err.Error(), "unknown command ") ||
-		strings.HasPrefix(err.Error(), "required flag(s) ")
+		strings.HasPrefix(err.Error(), "required flag(s) ") || strings.Contains(err.Error(), "flags in the group")
 }

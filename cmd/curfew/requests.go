@@ -87,7 +87,7 @@ func (a *app) showRequest(w io.Writer, r api.Request) {
 	status := r.Status
 	switch {
 	case r.Status == "open":
-		status += fmt.Sprintf("; needs %s; lapses %s", api.ShowApprovals(missing(r), r.Approvers), a.when(r.Lapses))
+		status += fmt.Sprintf("; needs %s; lapses %s", api.ShowApprovals(r.Missing, r.Approvers), a.when(r.Lapses))
 	case !r.Ended.IsZero():
 		status += " " + a.when(r.Ended)
 	}
@@ -105,6 +105,30 @@ func (a *app) showRequest(w io.Writer, r api.Request) {
 	}
 	// Reason and names are others' words: they are made visible one by one, and keep to their line.
 	fields(w, "request", r.ID, "who", visible(who), "target", visible(r.Target), "level", visible(r.Level),
-		"for", r.Duration.String(), "start", start, "reason", visible(r.Reason), "asked", a.when(r.Created),
-		"rule", visible(r.Rule), "status", status, "decisions", strings.Join(words, "\n"), "grant", r.Grant)
+		"extends", r.Extends, "for", r.Duration.String(), "start", start, "break glass", yes(r.BreakGlass),
+		"reason", visible(r.Reason), "ticket", visible(r.Ticket), "intended sql", lines(r.SQL), "asked", a.when(r.Created),
+		"rule", visible(r.Rule), "status", status, "decisions", strings.Join(words, "\n"), "comments", strings.Join(a.remarks(r), "\n"), "grant", r.Grant)
+}
+
+func (a *app) remarks(r api.Request) (said []string) {
+	for _, c := range r.Comments {
+		said = append(said, fmt.Sprintf("%s %s: %s", visible(person(c.Person.Email, c.Person.Subject)), a.when(c.At), visible(c.Text)))
+	}
+	return said
+}
+
+// lines makes others' words of several lines visible, each in its own.
+func lines(s string) string {
+	all := strings.Split(strings.TrimSpace(s), "\n")
+	for i := range all {
+		all[i] = visible(all[i])
+	}
+	return strings.Join(all, "\n")
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
 }

@@ -92,9 +92,16 @@ func storiesPolicy() *policy.Policy {
 		Hash: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("stories"))), Text: "stories",
 		Targets: map[string]policy.Target{"orders": {Levels: map[string]policy.Level{
 			"writer": {Roles: []string{"orders_writer"}}, "reader": {Roles: []string{"orders_reader"}},
+			"owner": {Roles: []string{"orders_owner"}}, "bulk": {Roles: []string{"orders_bulk"}},
 		}}, "shop": {Levels: map[string]policy.Level{"reader": {Roles: []string{"shop_reader"}}}}},
 		Rules: []policy.Rule{rule("writers", "writer", 1), rule("readers", "reader", 0), {
 			Name: "shoppers", Who: developers, Targets: []string{"shop"}, Levels: []string{"reader"}, Longest: time.Hour,
+		}, {
+			Name: "emergencies", Who: developers, Targets: []string{"orders"}, Levels: []string{"owner"}, Longest: 15 * time.Minute,
+			Reason: true, BreakGlass: true, Review: &policy.Review{Within: 24 * time.Hour},
+		}, {
+			Name: "reviewed", Who: developers, Targets: []string{"orders"}, Levels: []string{"bulk"}, Longest: time.Hour,
+			Review: &policy.Review{Within: 24 * time.Hour}, Limits: policy.Limits{Sessions: 2, Rows: 1000}, WithLastSession: true,
 		}},
 		Readers: []policy.Reader{{Who: policy.Who{Groups: []string{"security"}}, Targets: []string{"*"}}},
 	}
@@ -132,7 +139,7 @@ func newStage(work string) (h *stage, err error) {
 	joined := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: slog.New(slog.DiscardHandler)}
 	h.server = h.serve(ctx, api.New(api.Config{
 		Version: "test", Logins: api.Doorkeeper{Logins: logins}, Requests: noted{joined, h.asked}, Grants: joined,
-		Sessions: joined, Evidence: joined, Explain: api.Explain, Now: h.store.Now, Log: slog.New(slog.DiscardHandler),
+		Sessions: joined, Reviews: joined, Evidence: joined, Explain: api.Explain, Now: h.store.Now, Log: slog.New(slog.DiscardHandler),
 		FailedLogin: func(from string) { h.store.FailedLogin(from, "api") },
 	}))
 	b, err := json.Marshal(devFile{API: h.server, Issuer: h.issuer, Key: filepath.Join(dir, "identities.key")})

@@ -98,6 +98,32 @@ func (c *Client) Cancel(ctx context.Context, id string) (Request, error) {
 	return exchange[Request](ctx, c, http.MethodPost, "/v1/requests/"+url.PathEscape(id)+"/cancel", nil, nil)
 }
 
+// Comment says something on a request.
+func (c *Client) Comment(ctx context.Context, id, text string) (Request, error) {
+	return exchange[Request](ctx, c, http.MethodPost, "/v1/requests/"+url.PathEscape(id)+"/comments", nil, NewRemark{text})
+}
+
+// Extend asks for more time under a grant.
+func (c *Client) Extend(ctx context.Context, grant string, e Extend) (Request, error) {
+	return exchange[Request](ctx, c, http.MethodPost, "/v1/grants/"+url.PathEscape(grant)+"/extend", nil, e)
+}
+
+// Reviews lists reviews.
+func (c *Client) Reviews(ctx context.Context, f ReviewFilter) ([]Review, error) {
+	q := url.Values{}
+	setBool(q, "mine", f.Mine)
+	setBool(q, "due", f.Due)
+	set(q, "target", f.Target)
+	set(q, "after", f.After)
+	setInt(q, "limit", f.Limit)
+	return exchange[[]Review](ctx, c, http.MethodGet, "/v1/reviews", q, nil)
+}
+
+// Review says what was found.
+func (c *Client) Review(ctx context.Context, id string, r Reviewed) (Review, error) {
+	return exchange[Review](ctx, c, http.MethodPost, "/v1/reviews/"+url.PathEscape(id), nil, r)
+}
+
 // Grants lists grants.
 func (c *Client) Grants(ctx context.Context, f GrantFilter) ([]Grant, error) {
 	q := url.Values{}

@@ -28,6 +28,9 @@ type Requests interface {
 	Ask(ctx context.Context, who auth.Identity, ask Ask) (policy.Request, error)
 	Decide(ctx context.Context, who auth.Identity, id string, approve bool, comment string) (policy.Request, error)
 	CancelRequest(ctx context.Context, who auth.Identity, id string) (policy.Request, error)
+	Comment(ctx context.Context, who auth.Identity, id, text string) (policy.Request, error)
+	// Extend asks for more time under a grant: a request like any other.
+	Extend(ctx context.Context, who auth.Identity, grant string, e Extend) (policy.Request, error)
 	Requests(ctx context.Context, who auth.Identity, f RequestFilter) ([]policy.Request, error)
 	Request(ctx context.Context, who auth.Identity, id string) (policy.Request, error)
 	Wait(ctx context.Context, who auth.Identity, id string) (policy.Request, error)
@@ -55,6 +58,12 @@ type Sessions interface {
 	Recording(ctx context.Context, who auth.Identity, session, from string) (io.ReadCloser, error)
 	// Kill gives the session's grant, which goes on unless it was revoked.
 	Kill(ctx context.Context, who auth.Identity, session string, k Kill) (policy.Grant, error)
+}
+
+// Reviews is what somebody else must look at, and what they say.
+type Reviews interface {
+	Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) ([]Review, error)
+	Review(ctx context.Context, who auth.Identity, id string, r Reviewed) (Review, error)
 }
 
 // Evidence is what leaves the house.

@@ -64,7 +64,7 @@ func (d *Desk) Targets(ctx context.Context, who auth.Identity) ([]Target, error)
 func approvers(p *policy.Policy, o policy.Offer) string {
 	for i := range p.Rules {
 		if p.Rules[i].Name == o.Rule && o.Approvals > 0 {
-			return ShowWho(p.Rules[i].Approvals.From)
+			return ShowApprovers(p.Rules[i].Approvals)
 		}
 	}
 	return ""
@@ -74,12 +74,62 @@ func approvers(p *policy.Policy, o policy.Offer) string {
 func (d *Desk) Ask(ctx context.Context, who auth.Identity, a Ask) (policy.Request, error) {
 	return d.Desk.Ask(ctx, who, policy.Ask{
 		Target: a.Target, Level: a.Level, Duration: a.Duration.Std(), Start: a.Start, Reason: a.Reason,
+		Ticket: a.Ticket, SQL: a.SQL, BreakGlass: a.BreakGlass,
 	})
 }
 
 // Decide implements Requests.
 func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve bool, comment string) (policy.Request, error) {
 	return d.Desk.Decide(ctx, who, id, approve, comment)
+}
+
+// Comment implements Requests.
+func (d *Desk) Comment(ctx context.Context, who auth.Identity, id, text string) (policy.Request, error) {
+	return d.Desk.Comment(ctx, who, id, text)
+}
+
+// Extend implements Requests.
+func (d *Desk) Extend(ctx context.Context, who auth.Identity, grant string, e Extend) (policy.Request, error) {
+	return d.Desk.Extend(ctx, who, grant, control.More{For: e.Duration.Std(), Reason: e.Reason, Ticket: e.Ticket})
+}
+
+// Reviews implements Reviews.
+func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) ([]Review, error) {
+	rs, err := d.Desk.Reviews(ctx, who, control.ReviewFilter{Mine: f.Mine, Due: f.Due, Target: f.Target, After: f.After, Limit: f.Limit})
+	return showAll(rs, d.showReview), err
+}
+
+// Review implements Reviews.
+func (d *Desk) Review(ctx context.Context, who auth.Identity, id string, r Reviewed) (Review, error) {
+	done, err := d.Desk.Review(ctx, who, id, r.OK, r.Finding)
+	if err != nil {
+		return Review{}, err
+	}
+	return d.showReview(done), nil
+}
+
+func (d *Desk) showReview(r control.Review) Review {
+	out := Review{
+		ID: r.ID, Grant: r.Grant, Session: r.Session, Person: ShowPerson(r.Identity), Target: r.Target, Level: r.Level,
+		By: ShowWho(r.By), Made: utc(r.Made), Due: utc(r.Due), Status: "due", Done: utc(r.Done), Finding: r.Finding,
+	}
+	if out.By == "nobody" {
+		out.By = "readers of " + r.Target
+	}
+	switch {
+	case r.Done.IsZero() && !d.Desk.Now().Before(r.Due):
+		out.Status = "overdue"
+	case r.Done.IsZero():
+	case r.OK:
+		out.Status = "ok"
+	default:
+		out.Status = "finding"
+	}
+	if !r.Done.IsZero() {
+		p := ShowPerson(r.Reviewer)
+		out.Reviewer = &p
+	}
+	return out
 }
 
 // CancelRequest implements Requests.

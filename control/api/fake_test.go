@@ -106,6 +106,22 @@ func (f *fake) CancelRequest(_ context.Context, _ auth.Identity, id string) (pol
 	return f.request, f.called("cancel " + id)
 }
 
+func (f *fake) Comment(_ context.Context, _ auth.Identity, id, text string) (policy.Request, error) {
+	return f.request, f.called("comment " + id + " " + text)
+}
+
+func (f *fake) Extend(_ context.Context, _ auth.Identity, grant string, e api.Extend) (policy.Request, error) {
+	return f.request, f.called("extend " + grant + " " + e.Duration.String() + " " + e.Reason)
+}
+
+func (f *fake) Reviews(_ context.Context, _ auth.Identity, q api.ReviewFilter) ([]api.Review, error) {
+	return []api.Review{{ID: "s1"}}, f.called(fmt.Sprintf("reviews %t %t", q.Mine, q.Due))
+}
+
+func (f *fake) Review(_ context.Context, _ auth.Identity, id string, r api.Reviewed) (api.Review, error) {
+	return api.Review{ID: id}, f.called(fmt.Sprintf("review %s %t %s", id, r.OK, r.Finding))
+}
+
 func (f *fake) Requests(_ context.Context, _ auth.Identity, q api.RequestFilter) ([]policy.Request, error) {
 	return nil, f.called("requests " + q.Status + " " + q.Target)
 }
@@ -226,7 +242,7 @@ func serve(t *testing.T, f *fake) *api.Client {
 	t.Helper()
 	var log strings.Builder
 	h := api.New(api.Config{
-		Version: "test", Logins: f, Requests: f, Grants: f, Sessions: f, Evidence: f,
+		Version: "test", Logins: f, Requests: f, Grants: f, Sessions: f, Reviews: f, Evidence: f,
 		FailedLogin: func(from string) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -161,6 +161,21 @@ func (s *server) requestRoutes() {
 	}, func(ctx context.Context, c *call, in *byID) (*body[Request], error) {
 		return replyRequest(s.Requests.CancelRequest(ctx, c.who, in.ID))
 	})
+	register(s, huma.Operation{
+		OperationID: "comment", Method: http.MethodPost, Path: "/v1/requests/{id}/comments", DefaultStatus: http.StatusCreated,
+		Summary: "Say something on a request, without deciding on it", Tags: tags,
+		Description: "For everybody who may see it, before its end and after. The answer is the request.",
+	}, func(ctx context.Context, c *call, in *byIDWith[NewRemark]) (*body[Request], error) {
+		return replyRequest(s.Requests.Comment(ctx, c.who, in.ID, in.Body.Text))
+	})
+	register(s, huma.Operation{
+		OperationID: "extend", Method: http.MethodPost, Path: "/v1/grants/{id}/extend", DefaultStatus: http.StatusCreated,
+		Summary: "Ask for more time under one's own grant", Tags: tags,
+		Description: "The answer is a request, which is decided like the grant's own; once it is approved the grant's end moves, " +
+			"and sessions go on as they are.",
+	}, func(ctx context.Context, c *call, in *byIDWith[Extend]) (*body[Request], error) {
+		return replyRequest(s.Requests.Extend(ctx, c.who, in.ID, in.Body))
+	})
 }
 
 // waitFor answers when the request is not open any more, or after wait with the request as it is.
@@ -247,5 +262,28 @@ func (s *server) grantRoutes() {
 		Summary: "End a grant now", Tags: tags,
 	}, func(ctx context.Context, c *call, in *byIDWith[Comment]) (*body[Grant], error) {
 		return show(s.Grants.Revoke(ctx, c.who, in.ID, in.Body.Comment))
+	})
+}
+
+func (s *server) reviewRoutes() {
+	tags := []string{"reviews"}
+	register(s, huma.Operation{
+		OperationID: "reviews", Method: http.MethodGet, Path: "/v1/reviews",
+		Summary: "What is to be reviewed, and what was, the earliest due first", Tags: tags,
+	}, func(ctx context.Context, c *call, in *struct {
+		Mine   bool   `query:"mine" doc:"Only about what this person did"`
+		Due    bool   `query:"due" doc:"Only what is still to be done, and this person may"`
+		Target string `query:"target" maxLength:"128"`
+		Page
+	}) (*listing[Review], error) {
+		rs, err := s.Reviews.Reviews(ctx, c.who, ReviewFilter{Mine: in.Mine, Due: in.Due, Target: in.Target, After: in.After, Limit: in.Limit})
+		return list(c, in.Page, rs, func(r Review) Review { return r }, func(r Review) string { return r.ID }, err)
+	})
+	register(s, huma.Operation{
+		OperationID: "review", Method: http.MethodPost, Path: "/v1/reviews/{id}",
+		Summary: "Say what one has found in what somebody else did", Tags: tags,
+		Description: "It is said once. The id is that of the session, or of the grant for which the glass was broken.",
+	}, func(ctx context.Context, c *call, in *byIDWith[Reviewed]) (*body[Review], error) {
+		return reply(s.Reviews.Review(ctx, c.who, in.ID, in.Body))
 	})
 }

@@ -22,6 +22,7 @@ import (
 const (
 	maxBody    = 64 << 10         // bytes of a request body
 	maxHeader  = 32 << 10         // bytes of a request's header
+	maxBearer  = 16 << 10         // of which a token may have; a workload's own is a few thousand
 	maxWait    = time.Minute      // of a long poll
 	slowClient = 30 * time.Second // to send a request, or to take the next piece of an answer
 )
@@ -33,12 +34,18 @@ type Config struct {
 	Requests Requests
 	Grants   Grants
 	Sessions Sessions
+	Reviews  Reviews
 	Evidence Evidence
 
 	// Answers lets calls with a key of their caller's act once; nil: keys mean nothing.
 	Answers Answers
 	// FailedLogin counts a stranger who showed a bad token or failed to log in, by address without port.
 	FailedLogin func(from string)
+	// FailedToken counts who showed a token of an identity provider's that is not good here, and FailedLogout a
+	// logout token; nil: FailedLogin does.
+	FailedToken, FailedLogout func(from string)
+	// SignOut acts on an identity provider's word that somebody has signed out there; nil: none is taken.
+	SignOut func(ctx context.Context, logoutToken string) error
 	// Alive says whether this process turns: nil, or what is stuck. Only the log hears what.
 	Alive func() error
 	// Ready says whether Curfew can do its work: nil, or what it lacks. Only the log hears what.
@@ -74,7 +81,7 @@ func New(c Config) http.Handler {
 			Components: &huma.Components{
 				Schemas: registry,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					bearer: {Type: "http", Scheme: "bearer", Description: "Curfew session token, from /v1/login/finish"},
+					bearer: {Type: "http", Scheme: "bearer", Description: "Curfew session token, from /v1/login/finish; or a workload's token of its own issuer"},
 				},
 			},
 			OnAddOperation: []huma.AddOpFunc{documentProblem},
@@ -88,9 +95,11 @@ func New(c Config) http.Handler {
 	})
 	s.api.UseMiddleware(s.authenticate)
 	s.loginRoutes()
+	s.backchannelRoute()
 	s.requestRoutes()
 	s.grantRoutes()
 	s.sessionRoutes()
+	s.reviewRoutes()
 	s.evidenceRoutes()
 	mux.HandleFunc("GET /docs", s.docs())
 	mux.HandleFunc("GET /healthz", s.healthz)
@@ -180,8 +189,12 @@ func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 	who, err := s.Logins.Whoami(ctx.Context(), token)
 	if err != nil {
 		p := s.explain(ctx.Context(), err)
-		if p.Code == CodeUnauthenticated {
+		switch {
+		case p.Code != CodeUnauthenticated:
+		case auth.IsSessionToken(token):
 			s.failed(c.from)
+		default:
+			s.count(s.FailedToken, c.from)
 		}
 		s.refuse(ctx, p)
 		return
@@ -192,7 +205,7 @@ func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
 
 func bearerToken(header string) (string, bool) {
 	const scheme = "bearer "
-	if len(header) <= len(scheme) || !equalFold(header[:len(scheme)], scheme) || len(header) > 1024 {
+	if len(header) <= len(scheme) || !equalFold(header[:len(scheme)], scheme) || len(header) > maxBearer {
 		return "", false
 	}
 	return header[len(scheme):], true
@@ -226,13 +239,21 @@ func (s *server) refuse(ctx huma.Context, p *Problem) {
 }
 
 func (s *server) failed(from string) {
-	if s.FailedLogin == nil {
+	s.count(s.FailedLogin, from)
+}
+
+// count tells without its port where a stranger came from.
+func (s *server) count(by func(from string), from string) {
+	if by == nil {
+		by = s.FailedLogin
+	}
+	if by == nil {
 		return
 	}
 	if host, _, err := net.SplitHostPort(from); err == nil {
 		from = host
 	}
-	s.FailedLogin(from)
+	by(from)
 }
 
 // explain gives the Problem that err is, or can be shown as; anything else is logged under an incident

@@ -38,6 +38,25 @@ func ShowWho(w policy.Who) string {
 	return strings.Join(parts, ", ")
 }
 
+// ShowApprovers says in words who may agree: "group leads", "group leads and group dba, one of each at least".
+func ShowApprovers(a policy.Approvals) string {
+	if len(a.Parties) == 0 {
+		return ShowWho(a.From)
+	}
+	var parties []string
+	for _, p := range a.Parties {
+		parties = append(parties, ShowWho(p))
+	}
+	words := strings.Join(parties, " and ")
+	if len(parties) > 1 {
+		words += ", one of each at least"
+	}
+	if from := ShowWho(a.From); from != "nobody" {
+		words = from + ", with " + words
+	}
+	return words
+}
+
 // ShowApprovals says in words who must agree: "1 of group leads".
 func ShowApprovals(count int, who string) string {
 	if count == 0 {
@@ -51,10 +70,17 @@ func showRequest(r policy.Request) Request {
 		ID: r.ID, Person: ShowPerson(r.Identity), Target: r.Target, Level: r.Level,
 		Duration: Duration(r.Duration), Start: utc(r.Start), Reason: r.Reason,
 		Created: utc(r.Created), Lapses: utc(r.Lapses), Rule: r.Rule, Policy: r.Policy,
-		Needed: r.Approvals.Count, Status: string(r.Status), Grant: r.Grant, Ended: utc(r.Ended), EndReason: r.EndReason,
+		Needed: r.Approvals.Needed(), Status: string(r.Status), Grant: r.Grant, Ended: utc(r.Ended), EndReason: r.EndReason,
+		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass, Extends: r.Extends,
 	}
-	if r.Approvals.Count > 0 {
-		out.Approvers = ShowWho(r.Approvals.From)
+	if out.Needed > 0 {
+		out.Approvers = ShowApprovers(r.Approvals)
+	}
+	if r.Status == policy.Open {
+		out.Missing, _ = policy.Lacking(r)
+	}
+	for _, c := range r.Comments {
+		out.Comments = append(out.Comments, Remark{Person: ShowPerson(c.Identity), Text: c.Text, At: utc(c.At)})
 	}
 	for _, d := range r.Decisions {
 		out.Decisions = append(out.Decisions, Decision{
@@ -69,6 +95,13 @@ func showGrant(g policy.Grant, engine string, now time.Time) Grant {
 		ID: g.ID, Request: g.Request, Person: ShowPerson(g.Identity), Target: g.Target, Engine: engine, Level: g.Level,
 		Policy: g.Policy, Approvers: g.Approvers, Start: utc(g.Start), End: utc(g.End), Status: GrantEnded,
 		Ended: utc(g.Ended), EndCode: g.EndCode, EndReason: g.EndReason, EndedBy: g.EndedBy,
+		BreakGlass: g.BreakGlass, WithLastSession: g.WithLastSession,
+	}
+	if l := g.Limits; l != (policy.Limits{}) {
+		out.Limits = &Limits{Sessions: l.Sessions, Idle: Duration(l.Idle), Rows: l.Rows, Bytes: l.Bytes}
+	}
+	for _, x := range g.Extensions {
+		out.Extensions = append(out.Extensions, Extension{Request: x.Request, From: utc(x.From), To: utc(x.To), At: utc(x.At), Approvers: x.Approvers})
 	}
 	switch {
 	case g.Active(now):

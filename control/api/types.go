@@ -129,6 +129,17 @@ type Ask struct {
 	Duration Duration  `json:"duration" doc:"How long the grant is to last"`
 	Start    time.Time `json:"start,omitzero" doc:"When it is to begin; left out: when it is approved"`
 	Reason   string    `json:"reason,omitempty" maxLength:"2000" doc:"What for; approvers and auditors read it"`
+
+	Ticket     string `json:"ticket,omitempty" maxLength:"200" doc:"The ticket that it is for; some rules require one"`
+	SQL        string `json:"sql,omitempty" maxLength:"32768" doc:"What is to be run, for approvers to read"`
+	BreakGlass bool   `json:"break_glass,omitempty" doc:"An emergency: granted at once where a rule allows that, told to everybody, and somebody else must review it before the next"`
+}
+
+// Extend asks for more time under a grant.
+type Extend struct {
+	Duration Duration `json:"duration" doc:"How much longer, beyond the present end"`
+	Reason   string   `json:"reason,omitempty" maxLength:"2000" doc:"Why; approvers and auditors read it"`
+	Ticket   string   `json:"ticket,omitempty" maxLength:"200" doc:"Left out: that of the grant's own request"`
 }
 
 // Request is somebody's wish for access, and what was said to it.
@@ -151,6 +162,25 @@ type Request struct {
 	Grant     string     `json:"grant,omitempty" doc:"Once approved"`
 	Ended     time.Time  `json:"ended,omitzero"`
 	EndReason string     `json:"end_reason,omitempty" doc:"Set when Curfew itself ended it"`
+
+	Missing    int      `json:"missing,omitempty" doc:"While it is open: how many people must still agree"`
+	Ticket     string   `json:"ticket,omitempty"`
+	SQL        string   `json:"sql,omitempty" doc:"What is to be run, in the requester's words"`
+	BreakGlass bool     `json:"break_glass,omitempty"`
+	Extends    string   `json:"extends,omitempty" doc:"The grant that it would make longer"`
+	Comments   []Remark `json:"comments,omitempty"`
+}
+
+// Remark is a word on a request that decides nothing.
+type Remark struct {
+	Person Person    `json:"person"`
+	Text   string    `json:"text"`
+	At     time.Time `json:"at"`
+}
+
+// NewRemark is one that is to be made.
+type NewRemark struct {
+	Text string `json:"text" minLength:"1" maxLength:"2000"`
 }
 
 // Decision is one person's word on a request.
@@ -191,6 +221,52 @@ type Grant struct {
 	EndReason string    `json:"end_reason,omitempty"`
 	EndedBy   string    `json:"ended_by,omitempty"`
 	Receipt   *Receipt  `json:"receipt,omitempty" doc:"How it was cut off, once it was; only when one grant is asked for"`
+
+	BreakGlass      bool        `json:"break_glass,omitempty"`
+	WithLastSession bool        `json:"with_last_session,omitempty" doc:"It ends when its last session is closed"`
+	Extensions      []Extension `json:"extensions,omitempty" doc:"Each time that its end was moved; end is the last one's"`
+	Limits          *Limits     `json:"limits,omitempty" doc:"What its rule allows beyond what the access level does"`
+}
+
+// Extension is one time that a grant's end was moved.
+type Extension struct {
+	Request   string    `json:"request"`
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	At        time.Time `json:"at"`
+	Approvers []string  `json:"approvers,omitempty"`
+}
+
+// Limits bound a grant; what is left out is not bounded here.
+type Limits struct {
+	Sessions int      `json:"sessions,omitempty" doc:"At once"`
+	Idle     Duration `json:"idle,omitempty" doc:"How long a session may do nothing"`
+	Rows     uint64   `json:"rows,omitempty" doc:"That a session may read"`
+	Bytes    uint64   `json:"bytes,omitempty" doc:"That a session may receive"`
+}
+
+// Review is what somebody else must look at: a session, or everything that was done under a grant for which
+// the glass was broken.
+type Review struct {
+	ID       string    `json:"id" doc:"The session's, or the grant's"`
+	Grant    string    `json:"grant"`
+	Session  string    `json:"session,omitempty" doc:"Left out: all sessions of the grant"`
+	Person   Person    `json:"person" doc:"Whose doing it is"`
+	Target   string    `json:"target"`
+	Level    string    `json:"level"`
+	By       string    `json:"by" doc:"Who may, in words"`
+	Made     time.Time `json:"made"`
+	Due      time.Time `json:"due"`
+	Status   string    `json:"status" enum:"due,overdue,ok,finding"`
+	Done     time.Time `json:"done,omitzero"`
+	Reviewer *Person   `json:"reviewer,omitempty"`
+	Finding  string    `json:"finding,omitempty"`
+}
+
+// Reviewed is somebody's word on what was done.
+type Reviewed struct {
+	OK      bool   `json:"ok,omitempty" doc:"Nothing was found"`
+	Finding string `json:"finding,omitempty" maxLength:"2000" doc:"What was found; needed unless ok"`
 }
 
 // Receipt is the proof that a grant ended at the database, in two parts, as the ledger has them.
@@ -298,3 +374,12 @@ const (
 	FormatBundle = "bundle" // .tar.zst, for curfew verify
 	FormatJSONL  = "jsonl"  // one JSON object a line, for people and SIEMs
 )
+
+// ReviewFilter selects reviews.
+type ReviewFilter struct {
+	Mine   bool   `json:"mine,omitempty"` // about what the person did
+	Due    bool   `json:"due,omitempty"`  // still to be done, and the person may
+	Target string `json:"target,omitempty"`
+	After  string `json:"after,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+}
