@@ -177,7 +177,7 @@ func clientOf(all map[string]json.RawMessage) string {
 func (b *Bearer) complete(ctx context.Context, raw, subject string, all map[string]json.RawMessage) error {
 	_, hasGroups := lookup(all, b.cfg.GroupsClaim)
 	_, hasEmail := all["email"]
-	if hasGroups && hasEmail {
+	if hasGroups && hasEmail && !b.cfg.lacks(all) {
 		return nil
 	}
 	d, err := b.source.described(ctx)

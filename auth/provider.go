@@ -38,6 +38,7 @@ type IssuerConfig struct {
 	ClientSecret string   // empty for a public client
 	GroupsClaim  string   // default "groups"; "a.b" also reaches into an object
 	Scopes       []string // default openid profile email offline_access
+	Claims       []string // further claims that conditions may look at; "a.b" reaches into an object here, too
 	// TrustEmail takes an e-mail as verified if the issuer says nothing about it (many corporate
 	// directories do not). It never overrules email_verified=false.
 	TrustEmail bool

@@ -56,7 +56,7 @@ func (p *Provider) identify(ctx context.Context, d *discovered, tok *oauth2.Toke
 	}
 	_, hasGroups := lookup(all, p.cfg.GroupsClaim)
 	_, hasEmail := all["email"]
-	if (!hasGroups || !hasEmail) && d.op.UserInfoEndpoint() != "" {
+	if (!hasGroups || !hasEmail || p.cfg.lacks(all)) && d.op.UserInfoEndpoint() != "" {
 		if err := p.userinfo(ctx, d, tok, t.Subject, all); err != nil {
 			return Identity{}, err
 		}
@@ -147,6 +147,31 @@ func (p *Provider) describe(id *Identity, all map[string]json.RawMessage) {
 		slices.Sort(id.Groups)
 		id.Groups = slices.Compact(id.Groups)
 	}
+	p.cfg.pick(id, all)
+}
+
+// maxClaim is how many bytes of JSON a claim for conditions may have.
+const maxClaim = 4096
+
+// pick keeps those claims that the configuration lists, and of those what a condition can look at.
+func (c IssuerConfig) pick(id *Identity, all map[string]json.RawMessage) {
+	id.Claims = nil
+	for _, name := range c.Claims {
+		raw, ok := lookup(all, name)
+		var v any
+		if !ok || len(raw) > maxClaim || json.Unmarshal(raw, &v) != nil || v == nil {
+			continue
+		}
+		if id.Claims == nil {
+			id.Claims = map[string]any{}
+		}
+		id.Claims[name] = v
+	}
+}
+
+// lacks reports whether a claim that the configuration lists is not there.
+func (c IssuerConfig) lacks(all map[string]json.RawMessage) bool {
+	return slices.ContainsFunc(c.Claims, func(name string) bool { _, ok := lookup(all, name); return !ok })
 }
 
 // verified reads email_verified, which some issuers send as a string.

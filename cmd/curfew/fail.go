@@ -29,7 +29,7 @@ const exitStatusHelp = `Exit status:
   0  done                              5  not found, or not yours to see
   1  something failed                  6  no longer possible (lapsed, cancelled, ended)
   2  the command line is wrong         7  the server can't be reached, or is not ready
-  3  not logged in                     8  verify or check found something
+  3  not logged in                     8  verify, check or policy found something
   4  forbidden, refused or denied    130  interrupted
 connect ends with the client's own status once that has run.`
 

@@ -81,6 +81,7 @@ type Issuer struct {
 	ClientID     string   `yaml:"client_id"`            // required but for workloads
 	ClientSecret string   `yaml:"client_secret,secret"` // reference; empty for a public client
 	GroupsClaim  string   `yaml:"groups_claim"`         // default "groups"
+	Claims       []string `yaml:"claims"`               // further claims that conditions may look at
 	TrustEmail   bool     `yaml:"trust_email"`          // take an e-mail as verified where the issuer says nothing about that
 	ACRValues    []string `yaml:"acr_values"`           // asked for where a rule names methods (amr) only
 	MFA          string   `yaml:"mfa"`                  // "declared": nobody logs in there without, though it asserts nothing
@@ -143,14 +144,7 @@ func Load(path string, engines Engines) (*Config, *policy.Policy, error) {
 	}
 	p, perr := LoadPolicy(c.Policy, c.Targets)
 	if err != nil || perr != nil {
-		var all Errors
-		for _, e := range []error{err, perr} {
-			var es *Errors
-			if errors.As(e, &es) {
-				all.Problems = append(all.Problems, es.Problems...)
-			}
-		}
-		return nil, nil, &all
+		return nil, nil, together(err, perr)
 	}
 	return c, p, nil
 }

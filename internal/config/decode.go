@@ -22,17 +22,23 @@ import (
 //	secret    the value must be a reference (file:, env:), and is never echoed
 //	path      a path; relative ones are relative to the file they stand in
 //	zero      a duration that may be 0
+//	size      a number of bytes, which may have a unit: 64MiB
+//	formula   text that something else will find mistakes in: where it stands is kept
 type decoder struct {
 	file     string
 	lines    map[string]int // line of each key path that the document has; "" is the document
+	formulas map[string]*yaml.Node
 	problems []Problem
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	timeType     = reflect.TypeFor[time.Time]()
+)
 
 // decode reads one document into out, a pointer to a struct. What is wrong is left in d.problems.
 func (d *decoder) decode(r io.Reader, out any) {
-	d.lines = map[string]int{}
+	d.lines, d.formulas = map[string]int{}, map[string]*yaml.Node{}
 	dec := yaml.NewDecoder(r)
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
@@ -113,6 +119,10 @@ func (d *decoder) value(n *yaml.Node, key string, out reflect.Value, options []s
 	switch {
 	case out.Type() == durationType:
 		d.duration(n, key, out, options)
+	case out.Type() == timeType:
+		d.time(n, key, out)
+	case out.Kind() == reflect.Interface:
+		d.anything(n, key, out)
 	case out.Kind() == reflect.Struct:
 		d.object(n, key, out)
 	case out.Kind() == reflect.Pointer:
@@ -148,6 +158,8 @@ func (d *decoder) scalar(n *yaml.Node, key string, out reflect.Value, options []
 			return
 		}
 		out.SetInt(i)
+	case reflect.Uint64:
+		d.number(n, key, out, options)
 	}
 }
 
@@ -168,6 +180,9 @@ func (d *decoder) text(n *yaml.Node, key string, out reflect.Value, options []st
 		out.SetString(n.Value)
 	case has(options, "path"):
 		out.SetString(d.beside(n.Value))
+	case has(options, "formula"):
+		d.formulas[key] = n
+		fallthrough
 	default:
 		out.SetString(n.Value)
 	}

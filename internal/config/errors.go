@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,6 +52,18 @@ func wrong(problems []Problem) error {
 	}
 	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return &Errors{Problems: problems}
+}
+
+// together joins what is wrong in several files, in their order.
+func together(errs ...error) error {
+	var all Errors
+	for _, e := range errs {
+		var es *Errors
+		if errors.As(e, &es) {
+			all.Problems = append(all.Problems, es.Problems...)
+		}
+	}
+	return &all
 }
 
 // hint names the known word nearest to an unknown one, or all of them when none is near.

@@ -25,7 +25,7 @@ func FuzzLoad(f *testing.F) {
 		p := &decoder{file: "policy.yaml"}
 		var pf policyFile
 		p.decode(bytes.NewReader(text), &pf)
-		pf.check(p, c.Targets)
+		pf.check(p, string(text), c.Targets)
 		for _, err := range []error{wrong(d.problems), wrong(p.problems)} {
 			var es *Errors
 			if errors.As(err, &es) {

@@ -28,12 +28,12 @@ func keysOf(t reflect.Type, prefix string) (keys []string) {
 				key, v = key+"[]", v.Elem()
 				continue
 			case v.Kind() == reflect.Map && v.Elem().Kind() == reflect.Struct:
-				key, v = key+"."+map[string]string{"targets": "NAME", "levels": "LEVEL"}[name], v.Elem()
+				key, v = key+"."+map[string]string{"targets": "NAME", "levels": "LEVEL", "people": "NAME"}[name], v.Elem()
 				continue
 			}
 			break
 		}
-		if v.Kind() == reflect.Struct && v != reflect.TypeFor[policyWho]() {
+		if v.Kind() == reflect.Struct && v != reflect.TypeFor[policyWho]() && v != timeType {
 			keys = append(keys, keysOf(v, key+".")...)
 			continue
 		}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/policy"
+)
+
+type explainFlags struct {
+	policyFlags
+	file, as, identity, history, at, start string
+	groups                                 []string
+	ask                                    policy.Ask
+}
+
+func newPolicyExplain(a *app) *cobra.Command {
+	var f explainFlags
+	c := &cobra.Command{
+		Use:   "explain",
+		Short: "Say what a policy makes of an ask, and what each rule has to do with it",
+		Long: `Says what would come of an ask under a policy file, which rule decides, and why each other one does not.
+Who asks is somebody named under people: in the policy (--as), somebody in the groups that you name
+(--as with --group), or whoever is described in a file (--identity; what curfew whoami -o json prints is such a
+file). Ends with 0 when it would be allowed, with 3 when a stronger or newer login would, and with 4 when
+it would be refused.`,
+		Example: `  curfew policy explain --as alice --group developers --target orders --level writer --for 30m --reason "fix 4711"
+  curfew policy explain --identity whoami.json --target orders --level writer --at "2026-12-24 20:00 Europe/Berlin"
+  curfew policy explain --policy policy.yaml --as alice --target orders --level owner --break-glass -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			e, err := f.explain(a)
+			if err != nil {
+				return err
+			}
+			if err := a.print(e, func(w io.Writer) { showExplanation(w, e) }); err != nil {
+				return err
+			}
+			switch e.Outcome {
+			case policy.OutcomeAllowed:
+				return nil
+			case policy.OutcomeStepUp:
+				return &exitError{status: exitLogin}
+			}
+			return &exitError{status: exitForbidden}
+		},
+	}
+	f.bind(c)
+	flags := c.Flags()
+	flags.StringVar(&f.file, "policy", "", "policy file (default: the configuration's, or policy.yaml)")
+	flags.StringVar(&f.as, "as", "", "who asks: a name under people:, or any with --group")
+	flags.StringSliceVar(&f.groups, "group", nil, "a group of theirs; repeatable")
+	flags.StringVar(&f.identity, "identity", "", "file that says who asks: issuer, subject, email, groups, acr, amr, auth_time or auth_age, claims")
+	flags.StringVar(&f.history, "history", "", "file with their past, as a case's history: is written")
+	flags.StringVarP(&f.ask.Target, "target", "t", "", "target")
+	flags.StringVarP(&f.ask.Level, "level", "l", "", "access level")
+	flags.DurationVar(&f.ask.Duration, "for", defaultFor, "how long the access is to last")
+	flags.StringVarP(&f.ask.Reason, "reason", "r", "", "what for")
+	flags.StringVar(&f.ask.Ticket, "ticket", "", "number of a ticket")
+	flags.StringVar(&f.at, "at", "", `when it is asked: RFC 3339, or "2026-03-01 14:00 Europe/Berlin" (default: now)`)
+	flags.StringVar(&f.start, "start", "", "when it is to begin, written likewise (default: when it is approved)")
+	flags.BoolVar(&f.ask.BreakGlass, "break-glass", false, "break the glass")
+	c.MarkFlagsOneRequired("as", "identity")
+	c.MarkFlagsMutuallyExclusive("as", "identity")
+	_ = c.MarkFlagRequired("target") // both are flags of this command
+	_ = c.MarkFlagRequired("level")
+	return c
+}
+
+func (f *explainFlags) explain(a *app) (e policy.Explanation, err error) {
+	book, _, err := f.book(f.file)
+	if err != nil {
+		return e, err
+	}
+	now := a.now()
+	if f.at != "" {
+		if now, err = config.ParseTime(f.at); err != nil {
+			return e, problem(exitUsage, "usage", "--at "+err.Error(), "")
+		}
+	}
+	if f.start != "" {
+		if f.ask.Start, err = config.ParseTime(f.start); err != nil {
+			return e, problem(exitUsage, "usage", "--start "+err.Error(), "")
+		}
+	}
+	var names, files []string
+	if f.as != "" {
+		names = []string{f.as}
+	} else {
+		files = []string{f.identity}
+	}
+	who, err := people(book, names, f.groups, files, now)
+	if err != nil {
+		return e, err
+	}
+	var facts policy.Facts
+	if f.history != "" {
+		if facts, err = config.ReadHistory(f.history, now); err != nil {
+			return e, mistakes(err)
+		}
+	}
+	return book.Policy.Explain(who[0], f.ask, facts, now), nil
+}
+
+func showExplanation(w io.Writer, e policy.Explanation) {
+	what := fmt.Sprintf("%s asks for %s on %s for %s", e.Person, e.Ask.Level, e.Ask.Target, span(e.Ask.Duration))
+	outcome := map[policy.Outcome]string{
+		policy.OutcomeAllowed: "allowed", policy.OutcomeStepUp: "not with this login", policy.OutcomeDenied: "denied",
+		policy.OutcomeRefused: "refused: no rule allows it", policy.OutcomeFailed: "denied: a condition can't be evaluated", policy.OutcomeInvalid: "makes no sense",
+	}[e.Outcome]
+	if e.Rule != "" {
+		outcome += fmt.Sprintf(" by the rule %q", e.Rule)
+	}
+	fmt.Fprintf(w, "%s: %s\n", visible(what), visible(outcome))
+	if e.Says != "" {
+		fmt.Fprintf(w, "  they read   %s\n", visible(e.Says))
+	}
+	for _, next := range e.Next {
+		fmt.Fprintf(w, "  then        %s\n", visible(next))
+	}
+	for _, r := range e.Rules {
+		mark := " "
+		if r.Decides {
+			mark = "*"
+		}
+		fmt.Fprintf(w, "\n%s %s\n    %s\n", mark, visible(r.Rule), visible(r.Gives))
+		for _, why := range r.Because {
+			fmt.Fprintf(w, "    - %s\n", strings.TrimSpace(visible(why)))
+		}
+		if r.Decides && len(r.Because) == 0 {
+			fmt.Fprintln(w, "    - it decides")
+		}
+	}
+}
