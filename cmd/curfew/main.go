@@ -4,7 +4,7 @@
 // Exit status: 0 done · 1 something failed · 2 the command line is wrong · 3 not logged in ·
 // 4 forbidden, refused by the policy, or denied by a person · 5 not found · 6 not in a state for this any
 // more (lapsed, cancelled, ended) · 7 the server can't be reached or can't do its work now ·
-// 8 verify or check found something · 130 interrupted. connect gives the client's own status once that ran.
+// 8 verify, check or policy found something · 130 interrupted. connect gives the client's own status once that ran.
 package main
 
 import (
@@ -89,7 +89,7 @@ the client you know, be cut off at the database when the time is up, and prove i
 	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newExtend, newRelease)
 	a.add(root, groupDecide, newRequests, newApprove, newDeny, newComment, newCancel, newRevoke, newReviews, newReview)
 	a.add(root, groupProve, newSessions, newReplay, newExport, newVerify, newKey, newCheckpoint)
-	a.add(root, groupServe, newServe, newDev, newStatus, newBackup, newVersion)
+	a.add(root, groupServe, newServe, newDev, newStatus, newBackup, newPolicy, newVersion)
 	if a.inspect != nil {
 		a.add(root, groupServe, newCheck)
 	}
