@@ -20,6 +20,7 @@ import (
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/control/api"
+	"github.com/curfewdb/curfew/control/notify"
 	"github.com/curfewdb/curfew/control/web"
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/policy"
@@ -42,6 +43,7 @@ type house struct {
 	tokens  auth.Bearers
 	logins  *control.Logins
 	links   *control.Links
+	tell    *notify.Notifier
 	proxy   *proxy.Server
 	api     http.Handler
 	metrics *prometheus.Registry
@@ -109,7 +111,26 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
 		Answers: answers{h.store}, Now: h.store.Now, Log: h.log,
 	})
-	return h, h.openPages()
+	if err := h.openPages(); err != nil {
+		return nil, err
+	}
+	return h, h.openNotify()
+}
+
+// openNotify makes the destinations of notifications; none of them need be up.
+func (h *house) openNotify() error {
+	var all []notify.Destination
+	for _, n := range h.cfg.Notify {
+		address, err := config.Secret(n.URL)
+		secret, failed := config.Secret(n.Secret)
+		if err := errors.Join(err, failed); err != nil {
+			return fmt.Errorf("notify %s: %w", n.Name, err)
+		}
+		all = append(all, notify.Destination{Name: n.Name, URL: address, Webhook: n.Webhook, Secret: secret, To: n.To, Events: n.Events})
+	}
+	var err error
+	h.tell, err = notify.New(notify.Options{Store: h.store, Links: h.links, Policy: h.desk.Policy, Destinations: all, Log: h.log})
+	return err
 }
 
 // openPages puts the pages beside the API.

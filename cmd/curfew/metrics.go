@@ -38,7 +38,7 @@ func newMeters(reg prometheus.Registerer) *meters {
 		free: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curfew_data_free_bytes", Help: "What is left on the disk of the data directory."}),
 		size: prometheus.NewGauge(prometheus.GaugeOpts{Name: "curfew_data_size_bytes", Help: "How large that disk is."}),
 	}
-	for _, where := range []string{"wire", "api"} {
+	for _, where := range []string{store.AtWire, store.AtAPI, store.AtWeb, store.AtLink, store.AtToken, store.AtLogout} {
 		m.failedLogins.WithLabelValues(where)
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "curfew_build_info", Help: "Always 1; its labels say what runs.",
@@ -73,12 +73,17 @@ var (
 	descGrants   = prometheus.NewDesc("curfew_grants", "Grants that have not ended on the ledger.", []string{"state"}, nil)
 	descRequests = prometheus.NewDesc("curfew_requests_open", "Requests that nobody has decided on.", nil, nil)
 	descLedger   = prometheus.NewDesc("curfew_ledger_entries", "Entries of the ledger.", nil, nil)
+	descSent     = prometheus.NewDesc("curfew_notifications_sent_total", "Notifications that a destination has taken.", []string{"destination"}, nil)
+	descFailed   = prometheus.NewDesc("curfew_notifications_failed_total", "Attempts that a destination did not take.", []string{"destination"}, nil)
+	descLost     = prometheus.NewDesc("curfew_notifications_lost_total", "Notifications that were given up.", []string{"destination"}, nil)
+	descWaiting  = prometheus.NewDesc("curfew_notifications_waiting", "Notifications that a destination has not had yet.", []string{"destination"}, nil)
+	descOldest   = prometheus.NewDesc("curfew_notification_oldest_seconds", "For how long the next notification of a destination has waited; 0: none waits.", []string{"destination"}, nil)
 	descReady    = prometheus.NewDesc("curfew_ready", "Whether a check of /readyz is green.", []string{"check"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (h *house) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descGrants, descRequests, descLedger, descReady} {
+	for _, d := range []*prometheus.Desc{descGrants, descRequests, descLedger, descReady, descSent, descFailed, descLost, descWaiting, descOldest} {
 		ch <- d
 	}
 }
@@ -94,11 +99,26 @@ func (h *house) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGrants, float64(c.Ending), "ending")
 	gauge(descRequests, float64(c.Open))
 	gauge(descLedger, float64(h.store.Size()))
+	h.collectNotify(ch)
 	for _, check := range h.state(h.base).Checks {
 		v := 0.0
 		if check.OK {
 			v = 1
 		}
 		gauge(descReady, v, check.Name)
+	}
+}
+
+func (h *house) collectNotify(ch chan<- prometheus.Metric) {
+	for _, s := range h.tell.Stats() {
+		for d, n := range map[*prometheus.Desc]uint64{descSent: s.Sent, descFailed: s.Failed, descLost: s.Lost} {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), s.Name)
+		}
+		oldest := 0.0
+		if !s.Oldest.IsZero() {
+			oldest = max(h.store.Now().Sub(s.Oldest).Seconds(), 0)
+		}
+		ch <- prometheus.MustNewConstMetric(descWaiting, prometheus.GaugeValue, float64(s.Waiting), s.Name)
+		ch <- prometheus.MustNewConstMetric(descOldest, prometheus.GaugeValue, oldest, s.Name)
 	}
 }

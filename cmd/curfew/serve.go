@@ -145,6 +145,7 @@ func (h *house) run(asked context.Context, listeners []proxy.Listener, apiListen
 	part(&back, "keep", lasting, h.keep)
 	part(&back, "recorder", lasting, h.watchRecorder)
 	part(&back, "logins", lasting, h.logins.Run)
+	part(&back, "notify", lasting, h.tell.Run)
 	part(&back, "disk", lasting, h.measureDisk)
 	part(&back, "strays", lasting, h.strays)
 	part(&back, "store", lasting, h.examineStore)

@@ -37,8 +37,46 @@ func (c *Config) check(d *decoder, engines Engines) {
 		c.Targets[name] = t
 	}
 	c.checkServed(d, engines)
+	c.checkNotify(d)
 	if dur := c.Recording.Durability; dur != "process" && dur != "disk" {
 		d.at("recording.durability", "%q is unknown: process or disk", dur)
+	}
+}
+
+// What a destination may be told, and to whom its messages go; package control/notify has what they mean.
+var (
+	notifyTo     = []string{"approvers", "channel", "requester"}
+	notifyEvents = []string{"request.created", "request.decided", "request.ended", "break_glass", "grant.extended", "grant.ended",
+		"review.due", "review.done", "review.overdue"}
+)
+
+func (c *Config) checkNotify(d *decoder) {
+	seen := map[string]bool{}
+	for i, n := range c.Notify {
+		key := fmt.Sprintf("notify[%d]", i)
+		if n.Name != "" && seen[n.Name] {
+			d.at(key+".name", "a destination of this name is there already")
+		}
+		seen[n.Name] = true
+		if n.To != "" && !slices.Contains(notifyTo, n.To) {
+			d.at(key+".to", "%q is unknown%s", n.To, hint(n.To, notifyTo))
+		}
+		for j, e := range n.Events {
+			if !slices.Contains(notifyEvents, e) {
+				d.at(fmt.Sprintf("%s.events[%d]", key, j), "%q is unknown%s", e, hint(e, notifyEvents))
+			}
+		}
+		switch {
+		case n.Webhook != "" && d.has(key+".url"):
+			d.at(key+".url", "url: beside webhook: remove one of them")
+		case n.Webhook != "" && n.Secret == "" && !d.complained(key+".secret"):
+			d.at(key+".secret", "is missing: a webhook is signed with it")
+		case n.Webhook == "" && !d.has(key+".url"):
+			d.at(key, "says nowhere to go: add url: file:/path with a slack://, teams://, smtp:// or pagerduty:// address in it, or webhook: https://…")
+		case n.Webhook == "" && d.has(key+".secret"):
+			d.at(key+".secret", "is of no use without webhook: leave it out")
+		}
+		checkURL(d, key+".webhook", n.Webhook)
 	}
 }
 

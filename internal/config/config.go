@@ -35,6 +35,7 @@ type Config struct {
 	Recording Recording         `yaml:"recording"`
 	Limits    Limits            `yaml:"limits"`
 	Anchors   []Anchor          `yaml:"anchors"`
+	Notify    []Notify          `yaml:"notify"`
 }
 
 // Limits are how many may be in the middle of a login at once, on this node.
@@ -111,6 +112,16 @@ type Recording struct {
 // Anchor is a place that somebody else keeps, to which signed checkpoints are appended.
 type Anchor struct {
 	File string `yaml:"file,path,required"`
+}
+
+// Notify is a destination that is told what happens at the desk.
+type Notify struct {
+	Name    string   `yaml:"name,required"`
+	URL     string   `yaml:"url,secret"` // reference to slack://…, teams://…, smtp://…, pagerduty://…
+	Webhook string   `yaml:"webhook"`    // or an address that is told in JSON
+	Secret  string   `yaml:"secret,secret"`
+	To      string   `yaml:"to,required"` // approvers, requester, channel
+	Events  []string `yaml:"events"`      // default: those that go with To
 }
 
 // Engine is what the files have to know of one kind of database.

@@ -23,6 +23,7 @@ func Plan() []Package {
 		{Path: "cmd/curfew", Floor: 5, Owns: "the one binary: a file per command, the wiring, the map of engines", May: []string{"*"}},
 		{Path: "control/api", Floor: 4, Owns: "HTTP API and its Go client: the same structs", May: []string{"control", "policy", "auth", "recorder", "recorder/ledger", "recorder/export", "recorder/replay"}},
 		{Path: "control/web", Floor: 4, Owns: "pages: the decision page that an approver's link opens", May: []string{"control", "policy", "auth", "recorder"}},
+		{Path: "control/notify", Floor: 4, Owns: "tells people what happens at the desk", May: []string{"policy", "auth", "store"}},
 		{Path: "control", Floor: 4, Owns: "the desk: request, decision, grant, end; logins", May: []string{"policy", "auth", "store", "recorder", "recorder/ledger"}},
 		{Path: "proxy", Floor: 3, Owns: "the life of a session, and of a grant on this node", May: []string{"protocol", "recorder", "recorder/ledger", "policy", "auth"}},
 		{Path: "store", Floor: 3, Owns: "durable truth: requests, grants, intents, sessions, the ledger", May: []string{"policy", "auth", "recorder", "recorder/ledger"}},
