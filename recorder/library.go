@@ -26,6 +26,16 @@ const (
 	Disk    Durability = "disk"    // for fdatasync(2): it survives a power cut
 )
 
+// Processors is how many Go should be given (runtime.GOMAXPROCS) where it would take n. Who waits in an fdatasync
+// keeps one until Go's monitor takes it away, which can be 10 ms later: with none to spare, the disk's time is lost for
+// everybody else.
+func (d Durability) Processors(n int) int {
+	if d == Disk {
+		return max(n, min(4*n, 64))
+	}
+	return n
+}
+
 // Options of a Library.
 type Options struct {
 	Durability Durability // default Process

@@ -10,3 +10,15 @@ func TestWaits(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for a disk keeps a processor of Go's: only then there are more than Go would take, and never fewer.
+func TestProcessors(t *testing.T) {
+	for n, want := range map[int]int{1: 4, 2: 8, 16: 64, 96: 96} {
+		if got := Disk.Processors(n); got != want {
+			t.Errorf("%d for %d", got, n)
+		}
+		if got := Process.Processors(n); got != n {
+			t.Errorf("%d for %d without a disk to wait for", got, n)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/curfewdb/curfew/internal/config"
 	"github.com/curfewdb/curfew/protocol"
 	"github.com/curfewdb/curfew/proxy"
+	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
@@ -93,6 +95,9 @@ func (a *app) serve(ctx context.Context, path string, o serveOptions) (err error
 	cfg, pol, err := config.Load(path, engineWords())
 	if err != nil {
 		return err
+	}
+	if n := runtime.GOMAXPROCS(0); recorder.Durability(cfg.Recording.Durability).Processors(n) != n { // else it stays Go's own affair
+		runtime.GOMAXPROCS(recorder.Durability(cfg.Recording.Durability).Processors(n))
 	}
 	h, err := build(ctx, cfg, pol, o)
 	if err != nil {

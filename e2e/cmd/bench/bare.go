@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"sync"
 	"syscall"
@@ -78,6 +79,9 @@ func runBare(ctx context.Context, args []string) (err error) {
 			return err
 		}
 		defer pprof.StopCPUProfile()
+	}
+	if n := runtime.GOMAXPROCS(0); recorder.Durability(b.durability).Processors(n) != n { // else it stays Go's own affair, as in curfew
+		runtime.GOMAXPROCS(recorder.Durability(b.durability).Processors(n))
 	}
 	if b.dir != "" {
 		if b.library, err = recorder.Open(b.dir, recorder.Options{Durability: recorder.Durability(b.durability), Node: "bench"}); err != nil {
