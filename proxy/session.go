@@ -176,7 +176,7 @@ func (s *Server) create(ctx context.Context, h recorder.Header) (Recording, erro
 
 func opened(h recorder.Header, r Recording) ledger.SessionOpened {
 	return ledger.SessionOpened{Session: h.Session, Grant: h.Grant, Target: h.Target,
-		Account: h.Account, Node: h.Node, Client: h.Client, Header: r.HeaderHash()}
+		Account: h.Account, Node: h.Node, Client: h.Client, Login: h.Login, Header: r.HeaderHash()}
 }
 
 // kill ends the backend of a session that did not end by the client's goodbye, and learns what became

@@ -214,7 +214,8 @@ type (
 		Account string `json:"account"`
 		Node    string `json:"node"`
 		Client  string `json:"client"`
-		Header  string `json:"header"` // leaf hash of the recording's header, hex
+		Login   string `json:"login,omitempty"` // how the client proved who it is, as in the header
+		Header  string `json:"header"`          // leaf hash of the recording's header, hex
 	}
 	SessionsMoved struct {
 		Node     string               `json:"node"`
