@@ -3,7 +3,7 @@
 # test    everything: format, vet, unit tests, the race detector where there is a C compiler, the stories in e2e
 # lint    format and vet
 # matrix  the engines' tests and the stories on PostgreSQL 14 to 18, MariaDB 10.11 and 11.8 and MySQL 9: ONLY=postgres-17, SUITES=protocol
-# fuzz    every fuzz target for FUZZTIME
+# fuzz    every fuzz target for FUZZTIME: ONLY=protocol/mysql, ONLY=FuzzStory, JOBS at a time
 # bench   what Curfew costs beside HAProxy and pgbouncer: QUICK=1, ONLY=rows, ROUNDS, SECONDS (docs/PERFORMANCE.md)
 # soak    a thousand idle and a hundred busy sessions for DURATION (10m), with accidents, and what must hold after it
 # units   the benchmarks of single packages
@@ -38,13 +38,14 @@ lint:
 	go vet -tags crash ./cmd/curfew
 	cd e2e && go vet ./...
 
-# go test takes one fuzz target at a time.
+# JOBS targets at a time, each with one process that works. What takes longer than 10 s counts as hung: no more
+# of them than there are cores, or a busy machine is taken for a finding.
+JOBS ?= 1
 fuzz:
-	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
-	  for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
-	    echo "$$name in $$(dirname $$file)"; \
-	    go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$(dirname $$file); \
-	  done; done
+	@git grep -n '^func Fuzz' -- '*_test.go' | sed 's|/[^/]*:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*| \1|' | grep -E -- '$(ONLY)' | \
+	  xargs -P $(JOBS) -L 1 sh -c 'if said=$$(go test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $(if $(filter-out 1,$(JOBS)),-parallel 1) ./$$0 2>&1); \
+	    then echo "$$1 in $$0: $$(echo "$$said" | grep -o "execs: [0-9]*" | tail -n 1)"; \
+	    else echo "$$said" | grep -v "^fuzz: elapsed"; echo "$$1 in $$0: FOUND SOMETHING"; exit 1; fi'
 
 bench: build
 	@.ci/deps bench
