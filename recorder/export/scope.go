@@ -20,6 +20,8 @@ type catalog struct {
 	created  map[string]time.Time
 	policies map[string]bool // hashes in scope
 	in       map[string]bool // requests, grants and sessions in scope: their ids begin differently
+
+	extending map[string][]string // requests by which a grant was made longer
 }
 
 type grantInfo struct {
@@ -44,6 +46,8 @@ func survey(ctx context.Context, l Ledger, size int64, scope Scope) (*catalog, e
 		created:  map[string]time.Time{},
 		policies: map[string]bool{},
 		in:       map[string]bool{},
+
+		extending: map[string][]string{},
 	}
 	err := entries(ctx, l, size, func(line []byte) error {
 		e, err := ledger.Decode(line)
@@ -74,6 +78,15 @@ func (c *catalog) see(e ledger.Entry) error {
 		}
 		g.ended = g.End
 		c.grants[g.Grant] = g
+	case ledger.TypeGrantExtended:
+		var longer ledger.GrantExtended
+		if err := e.Into(&longer); err != nil {
+			return err
+		}
+		if g := c.grants[longer.Grant]; g != nil {
+			g.End, g.ended = longer.To, longer.To
+			c.extending[longer.Grant] = append(c.extending[longer.Grant], longer.Request)
+		}
 	case ledger.TypeGrantEnded:
 		var ended ledger.GrantEnded
 		if err := e.Into(&ended); err != nil {
@@ -116,6 +129,9 @@ func (c *catalog) choose() {
 		}
 		if c.in[id] {
 			c.in[g.Request] = true
+			for _, r := range c.extending[id] {
+				c.in[r] = true
+			}
 		}
 	}
 	for id, r := range c.requests {
@@ -151,6 +167,8 @@ type subject struct {
 	Grant    string          `json:"grant"`
 	Request  string          `json:"request"`
 	Hash     string          `json:"hash"`
+	Target   string          `json:"target"`
+	Policy   string          `json:"policy"`
 	Person   ledger.Person   `json:"person"`
 	Sessions []subject       `json:"sessions"`
 	Sealed   recorder.Sealed `json:"sealed"`
@@ -181,9 +199,13 @@ func (c *catalog) whole(e ledger.Entry) (bool, error) {
 		return c.in[s.Sealed.Session], nil
 	case ledger.TypeSessionOpened, ledger.TypeSessionKilled, ledger.TypeRecordingRead:
 		return c.in[s.Session], nil
-	case ledger.TypeRequestCreated, ledger.TypeRequestDecided, ledger.TypeRequestEnded:
+	case ledger.TypeRequestCreated, ledger.TypeRequestCommented, ledger.TypeRequestDecided, ledger.TypeRequestEnded:
 		return c.in[s.Request], nil
-	case ledger.TypeGrantCreated, ledger.TypeGrantEnded, ledger.TypeGrantPassword, ledger.TypeAccountIntended,
+	case ledger.TypeRequestRefused:
+		return sc.Session+sc.Grant == "" && (sc.Target == "" || sc.Target == s.Target) && sc.is(s.Person) && sc.during(e.Time, e.Time) && c.policies[s.Policy], nil
+	case ledger.TypeReviewDue, ledger.TypeReviewDone:
+		return c.in[s.Grant] && (s.Session == "" || c.in[s.Session]), nil
+	case ledger.TypeGrantCreated, ledger.TypeGrantExtended, ledger.TypeGrantEnded, ledger.TypeGrantPassword, ledger.TypeAccountIntended,
 		ledger.TypeAccountCut, ledger.TypeAccountCleaned, ledger.TypeAccountOpen, ledger.TypeAccountForeign:
 		return c.in[s.Grant], nil
 	}

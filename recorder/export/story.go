@@ -32,6 +32,8 @@ type story struct {
 	grants       map[string]*grantStory
 	sessions     map[string]*sessionStory
 	order        []string // sessions as they were opened
+	reviews      map[string]*reviewStory
+	debts        map[string]string // by person: the break-glass grant that nobody has reviewed yet
 }
 
 type requestStory struct {
@@ -49,6 +51,29 @@ type grantStory struct {
 	intended bool
 	cut      bool
 	cleaned  bool
+	over     ledger.GrantEnded // once it has ended
+	cuts     []cutStory
+}
+
+// cutStory is the deadline that a receipt names.
+type cutStory struct {
+	where, code string
+	deadline    time.Time
+}
+
+// counts reports whether a receipt counts from its grant's end. One that was written before a crash may count
+// from an earlier end, which nobody had written down.
+func (c cutStory) counts(over ledger.GrantEnded) bool {
+	if over.Code == recorder.EndExpired && c.code == recorder.EndExpired {
+		return c.deadline.Equal(over.At)
+	}
+	return !c.deadline.After(over.At)
+}
+
+// reviewStory is a review that is owed.
+type reviewStory struct {
+	ledger.ReviewDue
+	done bool
 }
 
 type sessionStory struct {
@@ -65,6 +90,7 @@ func newStory(r *Report, key string) *story {
 		report: r, key: key,
 		policies: map[string]bool{}, requests: map[string]*requestStory{},
 		grants: map[string]*grantStory{}, sessions: map[string]*sessionStory{},
+		reviews: map[string]*reviewStory{}, debts: map[string]string{},
 	}
 }
 
@@ -99,6 +125,20 @@ func (s *story) tell(where string, e ledger.Entry) error {
 		return with(e, func(r ledger.RequestEnded) { s.requestEnded(where, e.Time, r) })
 	case ledger.TypeGrantCreated:
 		return with(e, func(g ledger.GrantCreated) { s.granted(where, e.Time, g) })
+	case ledger.TypeRequestCommented:
+		return with(e, func(c ledger.RequestCommented) { s.commented(where, c) })
+	case ledger.TypeRequestRefused:
+		return with(e, func(r ledger.RequestRefused) {
+			if !s.policies[r.Policy] {
+				s.report.bad(where, "an ask was refused by a policy that is not on the ledger")
+			}
+		})
+	case ledger.TypeReviewDue:
+		return with(e, func(r ledger.ReviewDue) { s.reviewDue(where, r) })
+	case ledger.TypeReviewDone:
+		return with(e, func(r ledger.ReviewDone) { s.reviewDone(where, r) })
+	case ledger.TypeGrantExtended:
+		return with(e, func(g ledger.GrantExtended) { s.extended(where, e.Time, g) })
 	case ledger.TypeGrantEnded:
 		return with(e, func(g ledger.GrantEnded) { s.grantEnded(where, g) })
 	case ledger.TypeGrantPassword:
@@ -184,6 +224,14 @@ func (s *story) requested(where string, r ledger.RequestCreated) {
 	if r.Person.Subject == "" {
 		s.report.bad(where, "request %s is nobody's", r.Request)
 	}
+	if r.BreakGlass && r.Approvals != 0 {
+		s.report.bad(where, "request %s breaks the glass and waits for approvals", r.Request)
+	}
+	if r.Extends != "" {
+		if g := s.grantOf(where, r.Extends); g != nil && (key(g.Person) != key(r.Person) || g.Target != r.Target || g.Level != r.Level) {
+			s.report.bad(where, "request %s would extend grant %s, which is not theirs or for something else", r.Request, r.Extends)
+		}
+	}
 	s.requests[r.Request] = &requestStory{RequestCreated: r, approvers: map[string]bool{}}
 	s.report.Requests++
 }
@@ -245,6 +293,18 @@ func (s *story) granted(where string, at time.Time, g ledger.GrantCreated) {
 	if len(r.approvers) < r.Approvals || r.denied {
 		s.report.bad(where, "grant %s is made before its request was approved", g.Grant)
 	}
+	if r.Extends != "" {
+		s.report.bad(where, "grant %s is made of request %s, which asked for more time under another", g.Grant, g.Request)
+	}
+	if r.BreakGlass != g.BreakGlass {
+		s.report.bad(where, "grant %s and its request %s differ in whether the glass was broken", g.Grant, g.Request)
+	}
+	if debt := s.debts[key(g.Person)]; g.BreakGlass && debt != "" {
+		s.report.bad(where, "grant %s breaks the glass although nobody has reviewed grant %s of the same person", g.Grant, debt)
+	}
+	if g.BreakGlass {
+		s.debts[key(g.Person)] = g.Grant
+	}
 	if key(r.Person) != key(g.Person) || r.Target != g.Target || r.Level != g.Level {
 		s.report.bad(where, "grant %s is not for whom, or what, its request %s asked", g.Grant, g.Request)
 	}
@@ -273,7 +333,10 @@ func (s *story) grantEnded(where string, e ledger.GrantEnded) {
 		s.report.bad(where, "grant %s ends a second time", e.Grant)
 		return
 	}
-	g.ended = true
+	g.ended, g.over = true, e
+	if e.At.After(g.end.Add(slack)) {
+		s.report.bad(where, "grant %s ends at %s, after the end that it had: %s", e.Grant, stamp(e.At), stamp(g.end))
+	}
 	if e.At.Before(g.end) {
 		g.end = e.At
 	}
@@ -298,6 +361,7 @@ func (s *story) cut(where string, a ledger.AccountCut) {
 	if g == nil {
 		return
 	}
+	g.cuts = append(g.cuts, cutStory{where, a.Code, a.Deadline})
 	var cut struct {
 		Left int `json:"left"`
 	}
@@ -370,6 +434,7 @@ func (s *story) finish() {
 	for _, id := range s.order {
 		s.finishSession(id, s.sessions[id], now)
 	}
+	s.finishReviews(now)
 	ids := make([]string, 0, len(s.grants))
 	for id := range s.grants {
 		ids = append(ids, id)
@@ -382,6 +447,16 @@ func (s *story) finish() {
 		}
 		if r := s.requests[g.Request]; r != nil && r.status != "approved" {
 			s.report.bad(where, "its request %s was never approved", g.Request)
+		}
+		if g.BreakGlass && s.reviews[id] == nil {
+			s.report.bad(where, "the glass was broken, and nobody was asked to review it")
+		}
+		// A receipt may be written before its grant's end is: they are held against each other here.
+		for _, cut := range g.cuts {
+			if g.ended && !cut.counts(g.over) {
+				s.report.bad(cut.where, "the receipt of grant %s counts from %s, the grant ended at %s", id,
+					cut.deadline.UTC().Format(time.RFC3339Nano), g.over.At.UTC().Format(time.RFC3339Nano))
+			}
 		}
 		if !g.intended || !g.ended {
 			continue
