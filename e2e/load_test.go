@@ -61,6 +61,9 @@ func TestLoadIsOnRecord(t *testing.T) {
 	recs := st.recordings(t, g.ID)
 	for _, rec := range recs {
 		log := ran[rec.backend]
+		if st.my.IsMySQL() { // it prepares once more, by itself, when it sees the parameters' types
+			log["Prepare"] = slices.Compact(log["Prepare"])
+		}
 		var simple, prepared []string
 		executed := 0
 		for _, s := range rec.list {
@@ -115,7 +118,7 @@ func load(ctx context.Context, creds harness.Credentials, i int) error {
 		if err != nil {
 			return err
 		}
-		rows, err := c.Column(run, fmt.Sprintf("SELECT REPEAT('x', 50 + seq) FROM seq_1_to_%d", 1+n%50))
+		rows, err := c.Column(run, fmt.Sprintf("SELECT REPEAT('x', 50 + seq) FROM seq_1_to_100 WHERE seq <= %d", 1+n%50))
 		if err != nil || len(rows) != 1+n%50 {
 			return fmt.Errorf("%d rows, %w", len(rows), err)
 		}
