@@ -177,8 +177,15 @@ func newRigOn(t testing.TB, loops *Loops, m mode, obs *lines, fromClient, fromSe
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r.cancel = cancel
 	r.relay = New(nearC, nearS, []byte(fromClient), []byte(fromServer), loops, obs)
-	go func() { r.end <- r.relay.Run(ctx) }()
-	t.Cleanup(func() { cancel(errOver) })
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		r.end <- r.relay.Run(ctx)
+	}()
+	t.Cleanup(func() { // until it is over the connections are its own
+		cancel(errOver)
+		<-over
+	})
 	return r
 }
 
