@@ -34,6 +34,11 @@ type lobby struct {
 // newLobby serves a Front on addresses of loopback.
 func newLobby(t *testing.T, cfg FrontConfig, host string) *lobby {
 	t.Helper()
+	return newLobbyWith(t, cfg, host, newKeeper())
+}
+
+func newLobbyWith(t *testing.T, cfg FrontConfig, host string, door protocol.Doorman) *lobby {
+	t.Helper()
 	tg := targetOf(t, need(t), "sslmode=prefer")
 	cfg.Engine = &Engine{target: tg, prober: newProber(tg)}
 	f := NewFront(cfg)
@@ -41,7 +46,7 @@ func newLobby(t *testing.T, cfg FrontConfig, host string) *lobby {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lb := &lobby{door: newKeeper(), port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port), logins: make(chan protocol.Login, 100), errs: make(chan error, 100)}
+	lb := &lobby{door: door, port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port), logins: make(chan protocol.Login, 100), errs: make(chan error, 100)}
 	var open sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	open.Go(func() {

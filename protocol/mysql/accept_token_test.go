@@ -159,8 +159,7 @@ func TestStockClientsWithTokens(t *testing.T) {
 		}
 		for how, args := range ways {
 			t.Run(filepath.Base(program)+" "+how, func(t *testing.T) {
-				lb := newLobby(t, FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}, "127.0.0.1")
-				lb.door = &clerk{token: jwt, grant: "g123"}
+				lb := newLobbyWith(t, FrontConfig{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}}, "127.0.0.1", &clerk{token: jwt, grant: "g123"})
 				args = append([]string{"--no-defaults", "--protocol=tcp", "-h", "127.0.0.1", "-P", lb.port, "--ssl-ca=" + certFile}, args...)
 				cmd := exec.CommandContext(t.Context(), program, append(args, "-N", "-e", "SELECT 6*7", "test")...)
 				if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "42") {
