@@ -140,7 +140,7 @@ func (d *devHome) write() error {
 		}
 		fmt.Fprintf(&y, "  - {engine: %s%s, listen: %q, tls: {cert: tls.crt, key: tls.key, ca: tls.crt}}\n", engine, target, d.Listeners[p])
 	}
-	fmt.Fprintf(&y, "issuers:\n  - {url: %q, client_id: curfew-cli, acr_values: [%q]}\npolicy: policy.yaml\nrefresh: 1m\n", "http://"+d.Issuer, provider.ACR)
+	fmt.Fprintf(&y, "issuers:\n  - {url: %q, client_id: curfew-cli, acr_values: [%q], audiences: [curfew-cli], opaque: userinfo}\npolicy: policy.yaml\nrefresh: 1m\n", "http://"+d.Issuer, provider.ACR)
 	y.WriteString("anchors:\n  - {file: anchors}\ntargets:\n")
 	for _, name := range slices.Sorted(maps.Keys(d.Targets)) {
 		fmt.Fprintf(&y, "  %s:\n    url: %q\n", name, d.Targets[name])

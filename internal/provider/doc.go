@@ -16,6 +16,7 @@
 //     login is a new proof.
 //   - Refresh tokens outlive a restart, because the key signs them; all else is in memory.
 //
-// People can be disabled, moved between groups, and the signing key rotated while it runs, by method or
+// People can be disabled, moved between groups, signed out at a client's back channel, and the signing key
+// rotated while it runs, by method or
 // by POST /admin/… with the key as bearer token.
 package provider

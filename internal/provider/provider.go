@@ -146,6 +146,7 @@ func (p *Provider) routes(oidcProvider http.Handler) {
 	p.mux.HandleFunc("GET /device", p.devicePage)
 	p.mux.HandleFunc("POST /device", p.device)
 	p.mux.HandleFunc("POST /admin/users/{name}", p.admin(p.adminUser))
+	p.mux.HandleFunc("POST /admin/users/{name}/signout", p.admin(p.adminSignOut))
 	p.mux.HandleFunc("POST /admin/rotate", p.admin(p.adminRotate))
 	p.mux.Handle("/", oidcProvider)
 }

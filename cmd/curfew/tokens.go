@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/curfewdb/curfew/auth"
+	"github.com/curfewdb/curfew/control"
+	"github.com/curfewdb/curfew/internal/config"
+	"github.com/curfewdb/curfew/protocol"
+)
+
+// tokenTime is how long a token may take to be verified at the wire: less than a stranger has, who is to
+// read that the identity provider does not answer.
+const tokenTime = 7 * time.Second
+
+// openTokens makes what verifies tokens that other clients of the issuers show, and their sign-outs.
+func (h *house) openTokens() error {
+	var all []*auth.Bearer
+	for _, i := range h.cfg.Issuers {
+		secret, err := config.Secret(i.ClientSecret)
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", i.URL, err)
+		}
+		b, err := auth.NewBearer(h.issuer(i, secret), auth.TokenConfig{Audiences: i.Audiences, Clients: i.Clients,
+			Opaque: i.Opaque, Scopes: i.TokenScopes, Workloads: i.Workloads})
+		if err != nil {
+			return err
+		}
+		all = append(all, b)
+	}
+	var err error
+	h.tokens, err = auth.NewBearers(all...)
+	return err
+}
+
+// tokens is who a token at the wire stands for: half of protocol.Doorman.
+type tokens struct {
+	desk    *control.Desk
+	issuers auth.Bearers
+	engines map[string]string // by target
+}
+
+// Offer implements protocol.Doorman.
+func (t tokens) Offer() (protocol.Offer, bool) {
+	configuration, scope, ok := t.issuers.Offer()
+	return protocol.Offer{Configuration: configuration, Scope: scope}, ok
+}
+
+// Token implements protocol.Doorman: the token says who it is, the name must agree, and the desk has the
+// grant. What a token lacks is said to whoever holds it; where it is not even known whose it is, nothing is.
+func (t tokens) Token(ctx context.Context, l protocol.TokenLogin) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTime)
+	defer cancel()
+	token, err := t.issuers.Verify(ctx, l.Bearer, false)
+	switch {
+	case errors.Is(err, auth.ErrToken):
+		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: control.TokenWords(err)}
+	case err != nil:
+		return "", &protocol.Refusal{Code: protocol.RefuseUnavailable, Err: err, Public: "the identity provider can't be reached, so nobody can be let in with a token; " +
+			"try again in a minute, or log in with your grant's id and password if you have them"}
+	}
+	who := token.Identity
+	if who.Email == "" {
+		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: "your token does not say which verified e-mail you have: ask for the scope email, or log in with your grant's id and password"}
+	}
+	if !strings.EqualFold(who.Email, l.Email) {
+		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: fmt.Sprintf("your token is %s's, and you named %.100q", who.Email, l.Email)}
+	}
+	grant, err := t.desk.GrantFor(who, l.Choice, func(target string) bool {
+		return t.engines[target] == l.Engine && (l.Target == "" || l.Target == target)
+	})
+	return grant.ID, refusal(err)
+}
