@@ -3,6 +3,8 @@
 package relay
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -169,4 +171,43 @@ func TestLoopsAreShared(t *testing.T) {
 			t.Errorf("a loop has %d sessions of %d", sessions, n)
 		}
 	}
+}
+
+// TestTLSThatHasReadAhead: what TLS took from the socket before the loop had it is forwarded, though the socket has
+// nothing to tell.
+func TestTLSThatHasReadAhead(t *testing.T) {
+	nearC, client := pair(t, onLoopTLS)
+	nearS, server := pair(t, onLoopTLS)
+	read := make([]byte, len("one\n"))
+	for _, way := range [][2]net.Conn{{client, nearC}, {server, nearS}} {
+		// Two records in one segment: with the first TLS has the second.
+		below := &gathering{Conn: Bare(way[0])}
+		way[0].(*tls.Conn).NetConn().(*under).Conn = below
+		io.WriteString(way[0], "one\n")
+		io.WriteString(way[0], "two\n")
+		below.Conn.Write(below.all)
+		way[0].(*tls.Conn).NetConn().(*under).Conn = below.Conn
+		if _, err := io.ReadFull(way[1], read); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &rig{t: t, obs: &lines{}, client: client, server: server, end: make(chan End, 1)}
+	r.relay = New(nearC, nearS, read, read, &Loops{}, r.obs)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() { r.end <- r.relay.Run(ctx) }()
+	r.read(r.server, "one\ntwo\n")
+	r.read(r.client, "one\ntwo\n")
+	cancel(errOver)
+	r.ended(Context, errOver)
+}
+
+// gathering keeps what is written.
+type gathering struct {
+	net.Conn
+	all []byte
+}
+
+func (g *gathering) Write(b []byte) (int, error) {
+	g.all = append(g.all, b...)
+	return len(b), nil
 }
