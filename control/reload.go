@@ -93,8 +93,11 @@ func deny(tx *store.Tx, why string, which func(policy.Request) bool) (denied []p
 		if !which(r) {
 			continue
 		}
-		r.EndReason = why
-		if err := endRequest(tx, &r, policy.Denied, bySelf); err != nil {
+		status := policy.Lapsed // if its time was up before
+		if !r.Late(tx.Now()) {
+			status, r.EndReason = policy.Denied, why
+		}
+		if err := endRequest(tx, &r, status, bySelf); err != nil {
 			return nil, err
 		}
 		denied = append(denied, r)

@@ -104,7 +104,7 @@ func (d *Desk) Run(ctx context.Context) error {
 		}
 		err := d.writeEnds(ctx)
 		if tick {
-			err = errors.Join(err, d.refresh(ctx), d.lapseDue(ctx), d.tallyReviews(ctx), d.tick(ctx))
+			err = errors.Join(err, d.regular(ctx))
 		}
 		if err == nil && tick {
 			d.wrote()
@@ -118,6 +118,11 @@ func (d *Desk) Run(ctx context.Context) error {
 			failing = false
 		}
 	}
+}
+
+// regular is what is done each second beside.
+func (d *Desk) regular(ctx context.Context) error {
+	return errors.Join(d.refresh(ctx), d.lapseDue(ctx), d.tallyReviews(ctx), d.tick(ctx))
 }
 
 // watchClocks ends grants that either clock has left behind.
