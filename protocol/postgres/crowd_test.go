@@ -196,3 +196,20 @@ func TestSpares(t *testing.T) {
 	e.Close()
 	eventually(t, "all are hung up", func() bool { return there() == "0" })
 }
+
+// TestNothingLeft: of an account that leaves nothing, no catalog is gone through for what must be made harmless.
+func TestNothingLeft(t *testing.T) {
+	asked := func() int { return strings.Count(server.Log(), ": -- The statements that make harmless") }
+	a := provision(t, newEngine(t, nil), newSpec(0))
+	exec(t, login(t, a, "orders"), "SELECT 1")
+	before := asked()
+	if _, clean := finish(t, a); len(clean.Residue) > 0 || asked() != before {
+		t.Errorf("%d questions, residue %+v", asked()-before, clean.Residue)
+	}
+	b := provision(t, newEngine(t, nil), newSpec(0))
+	exec(t, login(t, b, "orders"), "CREATE TABLE left_alone (n int)")
+	if finish(t, b); asked() == before {
+		t.Error("what was left was not asked for")
+	}
+	admin(t, "orders", "DROP TABLE left_alone")
+}

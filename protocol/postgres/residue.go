@@ -47,7 +47,8 @@ func oids(can []reached) []int64 {
 // place is a database in which something was left, or may have been.
 type place struct {
 	database  string
-	own       bool    // the account itself left something here: it can't be dropped before
+	own       bool    // the account itself left something here, or may have: it can't be dropped before
+	things    bool    // there are objects or rights of the account's own here, or may be by now
 	relations []int64 // views of its groups to be quarantined
 	routines  []int64 // definer functions of its groups to be quarantined
 }
@@ -99,6 +100,7 @@ func (a *account) look(ctx context.Context, r row, can []reached) ([]place, erro
 			Object: fmt.Sprintf("role %s was given role %s", m, a.spec.Name)}})
 	}
 	for i := range places {
+		places[i].things = len(members) > 0 // who may still make something in its name
 		found, err := a.lookIn(ctx, r, can, &places[i])
 		if err != nil {
 			return nil, err
@@ -162,6 +164,7 @@ func (a *account) lookIn(ctx context.Context, r row, can []reached, p *place) ([
 	for _, t := range traces {
 		res := protocol.Residue{Database: p.database, Kind: kind(t), Object: t.describe, Owner: t.owner, Alert: t.alert}
 		res.Action = a.judge(t, r.note.SetRole, p)
+		p.things = p.things || t.own
 		if !t.own {
 			res.Shared = sharers(can, t.owner)
 		}
