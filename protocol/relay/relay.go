@@ -13,7 +13,7 @@
 //     allocated per chunk.
 //
 // How it waits is hidden. Where both connections are plain sockets of Linux, one goroutine waits for
-// many sessions (loop_linux.go); everything else (TLS, other systems, an observer that waits for a disk) has
+// many sessions, with TLS (under.go) or without (loop_linux.go); other systems, and an observer that waits for a disk, have
 // two goroutines a session (pump.go). docs/adr/0009 says why.
 package relay
 
