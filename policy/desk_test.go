@@ -205,7 +205,7 @@ func TestTermsOfARule(t *testing.T) {
 		public string // "" = allowed
 	}{
 		"MFA":                        {func(r *policy.Rule) { r.MFA = mfa }, fresh, ask(), policy.Facts{}, ""},
-		"no MFA":                     {func(r *policy.Rule) { r.MFA = mfa }, alice, ask(), policy.Facts{}, "amr otp, and that it was not longer ago than 15m; log in again"},
+		"no MFA":                     {func(r *policy.Rule) { r.MFA = mfa }, alice, ask(), policy.Facts{}, "takes a login with amr otp, at most 15m old; log in again"},
 		"a ticket":                   {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "SHOP-12" }), policy.Facts{}, ""},
 		"no ticket":                  {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(), policy.Facts{}, `--ticket and a number that matches SHOP-\d+|OPS-\d+`},
 		"a ticket and more":          {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "SHOP-12 OPS-x" }), policy.Facts{}, "--ticket"},

@@ -108,14 +108,14 @@ func union(a, b map[string][]string) []string {
 
 // Words says on what terms something is offered, and by which rule.
 func (o Offer) Words() string {
-	parts := []string{span(o.Longest) + " at most", "approved by " + o.Terms.Approvals.Words()}
+	parts := []string{span(o.Longest) + " at most", o.Terms.Approvals.sentence()}
 	add := func(yes bool, format string, args ...any) {
 		if yes {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
 	if m := o.Terms.Approvals.MFA; m != nil {
-		parts = append(parts, "who shows "+m.words())
+		parts = append(parts, "whose login is "+m.words())
 	}
 	add(o.BreakGlass, "by breaking the glass alone")
 	add(o.Reason, "with a reason")
@@ -124,7 +124,7 @@ func (o Offer) Words() string {
 		add(t.Confirm != "", "that %s confirms", t.Confirm)
 	}
 	if o.MFA != nil {
-		add(true, "by a login that shows %s", o.MFA.words())
+		add(true, "by a login %s", o.MFA.words())
 	}
 	add(o.Terms.Limits != Limits{}, "within %s", o.Terms.Limits.Words())
 	add(o.Terms.WithLastSession, "until the last session ends")

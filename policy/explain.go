@@ -68,6 +68,8 @@ func (p *Policy) Explain(who auth.Identity, ask Ask, f Facts, now time.Time) Exp
 	switch {
 	case v.Allowed:
 		e.Rule, e.Next = v.Rule.Name, v.Rule.next(a)
+	case v.StepUp != nil:
+		e.Next = []string{p.afterStepUp(a)}
 	case v.Denied != "":
 		e.Rule = v.Denied
 	case v.Failed != nil:
@@ -87,6 +89,17 @@ func (p *Policy) Explain(who auth.Identity, ask Ask, f Facts, now time.Time) Exp
 		}
 	}
 	return e
+}
+
+// afterStepUp says which rule would allow the ask of a better login.
+func (p *Policy) afterStepUp(a *asking) string {
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		if m, err := r.judge(a); !r.Deny && err == nil && m == missMFA {
+			return fmt.Sprintf("with a login %s the rule %q would allow it", r.MFA.words(), r.Name)
+		}
+	}
+	return ""
 }
 
 // unknownName says which name of an ask is none.
@@ -135,7 +148,7 @@ func (r *Rule) Gives() string {
 	if r.BreakGlass {
 		parts = append(parts, "by breaking the glass alone")
 	}
-	parts = append(parts, "approved by "+r.Approvals.Words())
+	parts = append(parts, r.Approvals.sentence())
 	if r.Reason {
 		parts = append(parts, "with a reason")
 	}
@@ -143,7 +156,7 @@ func (r *Rule) Gives() string {
 		parts = append(parts, "with a ticket that matches "+r.Ticket.Pattern)
 	}
 	if r.MFA != nil {
-		parts = append(parts, "by a login that shows "+r.MFA.words())
+		parts = append(parts, "by a login "+r.MFA.words())
 	}
 	return strings.Join(parts, "; ") + r.provided()
 }
@@ -238,7 +251,7 @@ func (r *Rule) missedTerms(a *asking) (all []string) {
 		all = append(all, "their last breaking of the glass has not been reviewed by somebody else yet")
 	}
 	if r.MFA != nil && !r.MFA.Met(a.who, a.now) {
-		all = append(all, fmt.Sprintf("it takes a login that shows %s, and this one shows %s", r.MFA.words(), shown(a.who, a.now)))
+		all = append(all, fmt.Sprintf("it takes a login %s, and this one shows %s", r.MFA.words(), shown(a.who, a.now)))
 	}
 	return all
 }
@@ -274,7 +287,7 @@ func (r *Rule) next(a *asking) []string {
 	if n := r.Approvals.Needed(); n > 0 {
 		all = append(all, fmt.Sprintf("it waits for %s; %s does not count", r.Approvals.Words(), a.who.Label()))
 		if r.Approvals.MFA != nil {
-			all = append(all, "who approves must show "+r.Approvals.MFA.words())
+			all = append(all, "whoever approves needs a login "+r.Approvals.MFA.words())
 		}
 		all = append(all, "undecided, it lapses after "+span(r.Lapses(a.now).Sub(a.now)))
 		begins = "with the last approval"

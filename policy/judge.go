@@ -314,7 +314,7 @@ func (r *Rule) public(m miss, a *asking) string {
 	what := a.ask.Level + " on " + a.ask.Target
 	switch m {
 	case missMFA:
-		return fmt.Sprintf("%s takes a login that shows %s; log in again: curfew login", what, r.MFA.words())
+		return fmt.Sprintf("%s takes a login %s; log in again: curfew login", what, r.MFA.words())
 	case missDebt:
 		return "your last breaking of the glass has not been reviewed yet; somebody else has to: curfew reviews"
 	case missTicket:

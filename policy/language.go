@@ -177,12 +177,13 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 	if len(text) > MaxCondition {
 		return nil, []Mistake{{1, 1, fmt.Sprintf("is longer than %d bytes", MaxCondition)}}
 	}
-	checked, issues := l.env.Compile(text)
+	parsed, issues := l.env.Parse(text)
 	if issues.Err() != nil {
-		var wrong []Mistake
-		for _, e := range issues.Errors() {
-			wrong = append(wrong, Mistake{e.Location.Line(), e.Location.Column() + 1, plain(e.Message, text, e.Location.Line(), e.Location.Column())})
-		}
+		return nil, mistakes(text, issues)
+	}
+	zones := l.learnZones(parsed)
+	checked, issues := l.env.Check(parsed)
+	if wrong := append(mistakes(text, issues), zones...); len(wrong) > 0 {
 		return nil, wrong
 	}
 	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) {
@@ -191,9 +192,6 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 			what = "of any kind, as far as one can know; compare it with something"
 		}
 		return nil, []Mistake{{1, 1, "must be true or false, and is " + what}}
-	}
-	if wrong := l.learnZones(checked); wrong != nil {
-		return nil, wrong
 	}
 	c := &Condition{Text: text, language: l, source: checked}
 	limit := cel.CostLimit(MaxCost)
@@ -207,9 +205,17 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 	return c, nil
 }
 
+func mistakes(text string, issues *cel.Issues) (wrong []Mistake) {
+	for _, e := range issues.Errors() {
+		at := e.Location
+		wrong = append(wrong, Mistake{at.Line(), at.Column() + 1, plain(e.Message, text, at.Line(), at.Column())})
+	}
+	return wrong
+}
+
 // learnZones keeps the time zones that a condition names, and tells of those that there are not.
-func (l *Language) learnZones(checked *cel.Ast) (wrong []Mistake) {
-	source := checked.NativeRep()
+func (l *Language) learnZones(parsed *cel.Ast) (wrong []Mistake) {
+	source := parsed.NativeRep()
 	for _, call := range ast.MatchDescendants(ast.NavigateAST(source), ast.KindMatcher(ast.CallKind)) {
 		c := call.AsCall()
 		isZoned := slices.ContainsFunc(zoned, func(f zonedFunction) bool { return f.name == c.FunctionName() })

@@ -50,6 +50,13 @@ func (a Approvals) Words() string {
 	return all
 }
 
+func (a Approvals) sentence() string {
+	if a.Needed() <= 0 {
+		return "granted at once"
+	}
+	return "approved by " + a.Words()
+}
+
 // Who says who may agree, without the numbers.
 func (a Approvals) Who() string {
 	var all []string
@@ -66,7 +73,7 @@ func (w Who) empty() bool {
 	return !w.Anyone && len(w.Groups)+len(w.Emails)+len(w.Subjects)+len(w.Issuers) == 0
 }
 
-// words says what a login must show: "amr mfa or otp, not longer ago than 15m".
+// words says what a login must be: "with amr mfa or otp, at most 15m old".
 func (m MFA) words() string {
 	var kinds, all []string
 	if len(m.ACR) > 0 {
@@ -76,19 +83,16 @@ func (m MFA) words() string {
 		kinds = append(kinds, "amr "+strings.Join(m.AMR, " or "))
 	}
 	if len(kinds) > 0 {
-		all = append(all, strings.Join(kinds, " or "))
+		all = append(all, "with "+strings.Join(kinds, " or "))
 	}
 	if m.Within > 0 {
-		all = append(all, "that it was not longer ago than "+span(m.Within))
+		all = append(all, "at most "+span(m.Within)+" old")
 	}
-	if len(all) == 0 {
-		return "nothing"
-	}
-	return strings.Join(all, ", and ")
+	return strings.Join(all, ", ")
 }
 
-// Words says what a login must show.
-func (s StepUp) Words() string { return MFA(s).words() }
+// Words says what the new login must show: "amr otp, at most 15m old".
+func (s StepUp) Words() string { return strings.TrimPrefix(MFA(s).words(), "with ") }
 
 // line gives the condition's text on one line.
 func (c *Condition) line() string {

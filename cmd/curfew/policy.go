@@ -40,7 +40,7 @@ func (f *policyFlags) bind(c *cobra.Command) {
 }
 
 // book reads a policy with its cases; no path: the one that the configuration names, or ./policy.yaml.
-func (f *policyFlags) book(path string) (*config.Book, string, error) {
+func (f *policyFlags) book(a *app, path string) (*config.Book, string, error) {
 	conf := f.config
 	if conf == "" {
 		beside := filepath.Join(filepath.Dir(path), "curfew.yaml")
@@ -53,7 +53,7 @@ func (f *policyFlags) book(path string) (*config.Book, string, error) {
 		var named string
 		var err error
 		if targets, named, err = config.LoadTargets(conf); err != nil {
-			return nil, "", mistakes(err)
+			return nil, "", a.mistakes(err)
 		}
 		if path == "" {
 			path = named
@@ -64,7 +64,7 @@ func (f *policyFlags) book(path string) (*config.Book, string, error) {
 	}
 	book, err := config.LoadBook(path, targets)
 	if err != nil {
-		return nil, "", mistakes(err)
+		return nil, "", a.mistakes(err)
 	}
 	if targets == nil {
 		for _, r := range book.Policy.Rules {
@@ -86,17 +86,23 @@ func labelled(p *policy.Policy) bool {
 	return false
 }
 
-// mistakes says everything that is wrong in files.
-func mistakes(err error) error {
+// mistakes says everything that is wrong in files, a line each.
+func (a *app) mistakes(err error) error {
 	var all *config.Errors
 	if !errors.As(err, &all) {
 		return err
 	}
-	return problem(exitFound, "failed", strings.TrimSpace(all.Error()), "")
+	if a.output == "json" {
+		return problem(exitFound, "failed", all.Error(), "")
+	}
+	for _, p := range all.Problems {
+		fmt.Fprintln(a.stderr, visible(p.String()))
+	}
+	return &exitError{status: exitFound}
 }
 
 // people finds the identities that --as and --identity name.
-func people(book *config.Book, names, groups, files []string, now time.Time) ([]auth.Identity, error) {
+func (a *app) people(book *config.Book, names, groups, files []string, now time.Time) ([]auth.Identity, error) {
 	var all []auth.Identity
 	for _, name := range names {
 		id, known := book.Person(name, now)
@@ -110,7 +116,7 @@ func people(book *config.Book, names, groups, files []string, now time.Time) ([]
 	for _, file := range files {
 		id, err := config.ReadIdentity(file, now)
 		if err != nil {
-			return nil, mistakes(err)
+			return nil, a.mistakes(err)
 		}
 		all = append(all, id)
 	}

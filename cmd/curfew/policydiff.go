@@ -33,22 +33,22 @@ whom nothing else is known. Ends with 0 when nothing changes, and with 8 otherwi
   git show HEAD:policy.yaml > /tmp/old.yaml; curfew policy diff /tmp/old.yaml policy.yaml -c curfew.yaml`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			before, _, err := f.book(args[0])
+			before, _, err := f.book(a, args[0])
 			if err != nil {
 				return err
 			}
-			after, _, err := f.book(args[1])
+			after, _, err := f.book(a, args[1])
 			if err != nil {
 				return err
 			}
 			var who []auth.Identity
 			if len(as)+len(identities) > 0 {
-				if who, err = people(after, as, groups, identities, a.now()); err != nil {
+				if who, err = a.people(after, as, groups, identities, a.now()); err != nil {
 					return err
 				}
 			}
 			r := diffReport{Old: args[0], New: args[1], Changes: policy.Diff(before.Policy, after.Policy, who...)}
-			if err := after.Policy.LocksOut(before.Policy, who...); err != nil {
+			if err := after.Policy.LocksOut(before.Policy, who...); err != nil && !after.Policy.Lockdown {
 				r.LocksOut = err.Error()
 			}
 			if err := a.print(r, func(w io.Writer) { showDiff(w, r) }); err != nil {
@@ -90,6 +90,6 @@ func showDiff(w io.Writer, r diffReport) {
 		fmt.Fprintln(w, "nobody gains or loses anything")
 	}
 	if r.LocksOut != "" {
-		fmt.Fprintf(w, "a server refuses to reload it unless forced: %s\n", visible(r.LocksOut))
+		fmt.Fprintf(w, "a server refuses to reload it unless it says lockdown: true: %s\n", visible(r.LocksOut))
 	}
 }

@@ -72,7 +72,7 @@ it would be refused.`,
 }
 
 func (f *explainFlags) explain(a *app) (e policy.Explanation, err error) {
-	book, _, err := f.book(f.file)
+	book, _, err := f.book(a, f.file)
 	if err != nil {
 		return e, err
 	}
@@ -93,14 +93,14 @@ func (f *explainFlags) explain(a *app) (e policy.Explanation, err error) {
 	} else {
 		files = []string{f.identity}
 	}
-	who, err := people(book, names, f.groups, files, now)
+	who, err := a.people(book, names, f.groups, files, now)
 	if err != nil {
 		return e, err
 	}
 	var facts policy.Facts
 	if f.history != "" {
 		if facts, err = config.ReadHistory(f.history, now); err != nil {
-			return e, mistakes(err)
+			return e, a.mistakes(err)
 		}
 	}
 	return book.Policy.Explain(who[0], f.ask, facts, now), nil

@@ -35,7 +35,7 @@ came as expected, and with 8 otherwise, or if there is no case, or if a file is 
   curfew policy test policy.yaml -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			book, path, err := f.book(arg(args, 0))
+			book, path, err := f.book(a, arg(args, 0))
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ func showTest(w io.Writer, r testReport) {
 		}
 	}
 	if r.Failed > 0 {
-		fmt.Fprintf(w, "%d of %d cases came otherwise\n", r.Failed, len(r.Cases))
+		fmt.Fprintf(w, "%d of %d cases came otherwise; which rule does what: curfew policy explain\n", r.Failed, len(r.Cases))
 		return
 	}
 	fmt.Fprintf(w, "%d cases, all as expected\n", len(r.Cases))

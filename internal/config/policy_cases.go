@@ -186,8 +186,8 @@ func (p policyPerson) identity(name string, now time.Time) auth.Identity {
 	if id.Subject == "" {
 		id.Subject = name
 	}
-	if id.Email == "" && !strings.Contains(name, "@") {
-		id.Email = name + "@example.com"
+	if id.Email == "" && !id.Workload && !strings.Contains(id.Subject, "@") {
+		id.Email = id.Subject + "@example.com"
 	}
 	if p.AuthAge > 0 {
 		id.AuthTime = now.Add(-p.AuthAge)
