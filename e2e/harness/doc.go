@@ -1,7 +1,8 @@
 // Package harness puts a whole Curfew together for a story: a PostgreSQL and a MariaDB in temporary
 // directories, the curfew binary as a child process in dev mode, and people who use its command line.
 //
-// What a story may rely on: nothing is mocked. The databases are Debian's, run as unprivileged users;
+// What a story may rely on: nothing is mocked. The databases are Debian's, or those that CURFEW_POSTGRES_BIN and
+// CURFEW_MYSQL_SERVER name, a MySQL in place of the MariaDB among them, run as unprivileged users;
 // people act through the binary and stock clients; Kill is kill -9, and Start after it uses the same
 // directory and ports. Everything that was started is gone after Close, also when a step failed.
 // Nothing here sleeps to wait for something that can be observed: see Eventually.
