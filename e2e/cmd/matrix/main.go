@@ -62,7 +62,7 @@ func run(ctx context.Context, only, suites []string, cache, logs string) error {
 	if err := errors.Join(os.MkdirAll(cache, 0o755), os.MkdirAll(logs, 0o755)); err != nil {
 		return err
 	}
-	if err := checkNames(ctx); err != nil {
+	if err := checkNames(); err != nil {
 		return err
 	}
 	var rows []row

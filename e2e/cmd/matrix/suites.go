@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,13 +35,25 @@ var (
 // elsewhere are tests of the disk under Curfew, which no database has a part in.
 var elsewhere = []string{"TestABadDisk"}
 
-// checkNames: every test above exists.
-func checkNames(ctx context.Context) error {
-	out, err := does(ctx, "", "go", "test", "-list", ".", ".")
+// test is how a test begins in a file.
+var test = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+// checkNames: every test above exists. go test -list would start the suite's servers.
+func checkNames() error {
+	files, err := filepath.Glob("*_test.go")
 	if err != nil {
 		return err
 	}
-	there := strings.Fields(out)
+	var there []string
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, m := range test.FindAllSubmatch(text, -1) {
+			there = append(there, string(m[1]))
+		}
+	}
 	for _, lists := range []map[string][]string{drivers, stories, {"": elsewhere}} {
 		for _, names := range lists {
 			for _, name := range names {

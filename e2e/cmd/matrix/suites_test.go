@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -29,5 +30,17 @@ func TestFollow(t *testing.T) {
 	r, err := follow(strings.NewReader(skipped), io.Discard)
 	if err != nil || len(r.skips) != 1 || r.skips[0] != (skip{"TestC", "too old"}) {
 		t.Errorf("%v, %+v", err, r.skips)
+	}
+}
+
+// The tests that are named are those of the suite.
+func TestCheckNames(t *testing.T) {
+	t.Chdir(filepath.Join("..", ".."))
+	if err := checkNames(); err != nil {
+		t.Error(err)
+	}
+	t.Chdir("cmd")
+	if err := checkNames(); err == nil {
+		t.Error("a directory without tests has them all")
 	}
 }
