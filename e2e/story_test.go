@@ -22,9 +22,10 @@ import (
 // town is what the stories share: one Curfew, four people, and the stage that a story plays on. Each story
 // has grants and words of its own, so that they run side by side.
 type town struct {
-	dir    string
-	bin    string
-	curfew *harness.Curfew
+	dir     string
+	bin     string
+	curfew  *harness.Curfew
+	notices *harness.Notices // what it tells
 
 	alice, dana, bob, sam *harness.Person
 
@@ -73,6 +74,8 @@ func run(m *testing.M) (code int, err error) {
 	if s.curfew, err = harness.NewCurfew(s.bin, filepath.Join(dir, "curfew-data"), pg.Target(), my.Target()); err != nil {
 		return 1, err
 	}
+	s.notices = s.curfew.Listening()
+	defer func() { err = errors.Join(err, s.notices.Close()) }()
 	if err := s.curfew.Start(ctx); err != nil {
 		return 1, err
 	}

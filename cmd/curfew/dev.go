@@ -20,6 +20,7 @@ import (
 // devFlags are what curfew dev is told. Addresses left out stay as they were the last time.
 type devFlags struct {
 	dir, api, issuer, ops string
+	webhook               string
 	listen, targets       []string
 	yes                   bool
 }
@@ -47,6 +48,7 @@ that login is the broker. What it makes is kept in --dir: the next start needs n
 	flags.StringArrayVar(&f.listen, "listen", nil, "loopback address that clients connect to; TARGET=ADDRESS for a target with a listener of its own (default "+listenDefaults()+")")
 	flags.StringVar(&f.issuer, "issuer", "", "loopback address of the identity provider (default: a free port)")
 	flags.StringVar(&f.ops, "ops", "", "loopback address for /healthz, /readyz and /metrics (default: none)")
+	flags.StringVar(&f.webhook, "notify-webhook", "", "loopback address that is told what happens, signed with the text of webhook.secret (default: none)")
 	flags.StringArrayVar(&f.targets, "target", nil, "NAME=URL of a database to guard; may be repeated")
 	flags.BoolVar(&f.yes, "yes", false, "run the setup SQL without asking")
 	return c
@@ -103,6 +105,7 @@ type devHome struct {
 	API       string            `json:"api"`
 	Issuer    string            `json:"issuer"`
 	Ops       string            `json:"ops,omitempty"`
+	Webhook   string            `json:"webhook,omitempty"`
 	Targets   map[string]string `json:"targets"`   // name → the broker's URL; the password lies beside it
 	Listeners map[string]string `json:"listeners"` // place → host:port; see place
 }
@@ -138,6 +141,9 @@ func (a *app) prepareDev(ctx context.Context, f devFlags) (*devHome, error) {
 		return nil, err
 	}
 	if err := d.certificate(); err != nil {
+		return nil, err
+	}
+	if err := d.webhook(f); err != nil {
 		return nil, err
 	}
 	if err := d.free(); err != nil {

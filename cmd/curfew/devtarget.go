@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -121,6 +123,24 @@ func levelsOf(p *policy.Policy, target string) []protocol.Level {
 	return levels
 }
 
+// webhook settles whom curfew dev tells what happens: the flag, or the last time's; and makes the secret of its
+// signatures.
+func (d *devHome) webhook(f devFlags) error {
+	d.Webhook = first(f.webhook, d.Webhook)
+	if d.Webhook == "" {
+		return nil
+	}
+	u, err := url.Parse(d.Webhook)
+	if err != nil || u.Scheme != "http" || !net.ParseIP(u.Hostname()).IsLoopback() {
+		return problem(exitUsage, "usage", fmt.Sprintf("curfew dev tells nobody at %s: what it plays is for this machine only", d.Webhook),
+			"use an address like http://127.0.0.1:9000/")
+	}
+	if _, err := os.Stat(d.path("webhook.secret")); err == nil {
+		return nil
+	}
+	return writePrivate(d.path("webhook.secret"), []byte(rand.Text()+"\n"))
+}
+
 // write writes the configuration, and a policy where there is none.
 func (d *devHome) write() error {
 	b, _ := json.MarshalIndent(d, "", "  ") // plain values: can't fail
@@ -141,6 +161,11 @@ func (d *devHome) write() error {
 		fmt.Fprintf(&y, "  - {engine: %s%s, listen: %q, tls: {cert: tls.crt, key: tls.key, ca: tls.crt}}\n", engine, target, d.Listeners[p])
 	}
 	fmt.Fprintf(&y, "issuers:\n  - {url: %q, client_id: curfew-cli, acr_values: [%q], audiences: [curfew-cli], opaque: userinfo}\npolicy: policy.yaml\nrefresh: 1m\n", "http://"+d.Issuer, provider.ACR)
+	if d.Webhook != "" {
+		for _, to := range []string{"approvers", "requester"} {
+			fmt.Fprintf(&y, "%s  - {name: %s, webhook: %q, secret: file:webhook.secret, to: %s}\n", map[string]string{"approvers": "notify:\n"}[to], to, d.Webhook, to)
+		}
+	}
 	y.WriteString("anchors:\n  - {file: anchors}\ntargets:\n")
 	for _, name := range slices.Sorted(maps.Keys(d.Targets)) {
 		fmt.Fprintf(&y, "  %s:\n    url: %q\n", name, d.Targets[name])

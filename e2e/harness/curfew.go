@@ -24,6 +24,7 @@ type Curfew struct {
 	Listen  []string // host:port for PostgreSQL's clients, TARGET=host:port for those of a MariaDB
 	Targets []string // NAME=URL
 	Env     []string // beside this process's own
+	Webhook string   // that is told what happens; empty: none
 	Ops     string   // host:port of /healthz, /readyz and /metrics; empty: nowhere
 
 	cmd    *exec.Cmd
@@ -104,6 +105,9 @@ func (c *Curfew) Launch() error {
 	}
 	if c.Ops != "" {
 		args = append(args, "--ops", c.Ops)
+	}
+	if c.Webhook != "" {
+		args = append(args, "--notify-webhook", c.Webhook)
 	}
 	logFile, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -224,6 +228,7 @@ var targetLevels = map[string]string{
       owner: {roles: [orders_owner], set_role: true}
       migrator: {roles: [orders_writer], prepared_transactions: true}
       idler: {roles: [orders_writer], idle: 2s}
+      keeper: {roles: [orders_writer]}
 `,
 	Shop: `  shop:
     levels:
@@ -232,6 +237,7 @@ var targetLevels = map[string]string{
       owner: {roles: [shop_owner]}
       migrator: {roles: [shop_writer], prepared_transactions: true}
       idler: {roles: [shop_writer], idle: 2s}
+      keeper: {roles: [shop_writer]}
       loader: {roles: [shop_writer], local_infile: true}
 `,
 }
@@ -251,6 +257,14 @@ const rules = `rules:
     longest: 1h
     reason: required
     approvals: {count: 1, from: {groups: [leads]}}
+  - name: keepers
+    who: {groups: [developers]}
+    targets: [TARGETS]
+    levels: [keeper]
+    longest: 1h
+    reason: required
+    mfa: {acr: ["urn:curfew:mfa"], within: 15m}
+    approvals: {count: 1, from: {groups: [leads]}, mfa: {acr: ["urn:curfew:mfa"], within: 15m}}
   - name: owners
     who: {groups: [developers]}
     targets: [TARGETS]
