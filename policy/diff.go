@@ -57,7 +57,7 @@ func figures(before, after *Policy, people []auth.Identity) (all []Figure) {
 		}
 		all = append(all, Figure{Identity: id, Words: words, Known: true})
 	}
-	if people != nil {
+	if len(people) > 0 {
 		return all
 	}
 	for _, p := range []*Policy{before, after} {

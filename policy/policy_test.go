@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -376,29 +377,94 @@ func large() *policy.Policy {
 	return p
 }
 
+// office is the same with rules as they are written for an office: hours, freezes, claims, the past.
+func office(t testing.TB) *policy.Policy {
+	p := large()
+	l, err := policy.NewLanguage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compile := func(text string) *policy.Condition {
+		c, wrong := l.Compile(text)
+		if wrong != nil {
+			t.Fatal(wrong)
+		}
+		return c
+	}
+	p.Freezes = []policy.Freeze{{Name: "tax", From: now.Add(24 * time.Hour), To: now.Add(48 * time.Hour)}}
+	p.Rules[0] = policy.Rule{Name: "freeze", Deny: true, Who: policy.Who{Anyone: true}, Targets: []string{"*"}, Levels: []string{"writer"},
+		When: compile(`frozen.size() > 0`)}
+	p.Rules[5].When = compile(`now.getHours("Europe/Berlin") in [8, 9, 10] && identity.claims.dept == "shop"`)
+	p.Rules[15].When = compile(`history.grants.filter(g, now - g.start < duration("24h")).size() > 5`)
+	p.Rules[195].MFA = &policy.MFA{AMR: []string{"otp"}, Within: time.Hour}
+	for i := range p.Rules {
+		if i != 5 && i != 15 && i != 195 {
+			p.Rules[i].Who.Groups = slices.DeleteFunc(slices.Clone(p.Rules[i].Who.Groups), func(g string) bool { return g == "everybody" })
+		}
+	}
+	return p
+}
+
+// employee asks for something that the last but four rules of the office give, after three conditions.
+func employee() (auth.Identity, policy.Ask, policy.Facts) {
+	who := person("x", "everybody", "a", "b", "c", "d")
+	who.AMR, who.AuthTime, who.Claims = []string{"pwd", "otp"}, now.Add(-time.Minute), map[string]any{"dept": "shop"}
+	facts := policy.Facts{Grants: []policy.Past{{Target: "t1", Level: "writer", Start: now.Add(-time.Hour)}, {Target: "t1", Level: "writer", Start: now.Add(-99 * time.Hour)}}}
+	return who, policy.Ask{Target: "t5", Level: "writer", Duration: time.Hour, Reason: "fix"}, facts
+}
+
 // TestJudgeIsFast keeps a verdict for which every rule was asked under 20 µs. The fastest of many counts,
 // because machines that run tests are busy.
 func TestJudgeIsFast(t *testing.T) {
-	p, who := large(), person("x", "group199", "a", "b", "c", "d")
-	ask := policy.Ask{Target: "t5", Level: "writer", Duration: time.Hour}
-	best := time.Hour
-	for range 2000 {
-		began := time.Now()
-		p.Judge(who, ask, policy.Facts{}, now)
-		best = min(best, time.Since(began))
+	who, ask, facts := employee()
+	for name, c := range map[string]struct {
+		p   *policy.Policy
+		who auth.Identity
+	}{"every rule": {large(), person("x", "group199", "a", "b", "c", "d")}, "conditions": {office(t), who}} {
+		best := time.Hour
+		for range 2000 {
+			began := time.Now()
+			c.p.Judge(c.who, ask, facts, now)
+			best = min(best, time.Since(began))
+		}
+		if limit := 20 * time.Microsecond; best > limit && !raceEnabled {
+			t.Errorf("%s: a verdict takes %v, more than %v", name, best, limit)
+		}
+		t.Logf("%s: %v", name, best)
 	}
-	if limit := 20 * time.Microsecond; best > limit && !raceEnabled {
-		t.Errorf("a verdict takes %v, more than %v", best, limit)
+}
+
+// TestJudgeAllocatesLittle: what a verdict costs the collector, with three conditions on the way.
+func TestJudgeAllocatesLittle(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	p := office(t)
+	who, ask, facts := employee()
+	if v := p.Judge(who, ask, facts, now); !v.Allowed || v.Rule.Name != "rule195" {
+		t.Fatalf("%+v", v)
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Judge(who, ask, facts, now) }); n > 50 {
+		t.Errorf("%v allocations", n)
+	} else {
+		t.Logf("%v allocations", n)
 	}
 }
 
 func BenchmarkJudge(b *testing.B) {
-	p, who := large(), person("x", "group199", "a", "b", "c", "d")
-	ask := policy.Ask{Target: "t5", Level: "writer", Duration: time.Hour}
-	b.ReportAllocs()
-	for b.Loop() {
-		if p.Judge(who, ask, policy.Facts{}, now).Allowed {
-			b.Fatal("allowed")
-		}
+	who, ask, facts := employee()
+	for name, c := range map[string]struct {
+		p     *policy.Policy
+		who   auth.Identity
+		allow bool
+	}{"every-rule": {large(), person("x", "group199", "a", "b", "c", "d"), false}, "conditions": {office(b), who, true}} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if c.p.Judge(c.who, ask, facts, now).Allowed != c.allow {
+					b.Fatal("judged otherwise")
+				}
+			}
+		})
 	}
 }
