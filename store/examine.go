@@ -17,7 +17,10 @@ var ErrDamaged = errors.New("the store's file is damaged")
 // Examine has SQLite look through all pages of the store's file, as of one moment; nobody waits for it but the
 // disk. ErrDamaged says what the first thing wrong is, any other error that it was not looked through to its end.
 func (s *Store) Examine(ctx context.Context) error {
-	err := examine(ctx, s.read)
+	db, err := readOnly(s.path) // on a connection of its own, which remembers no page
+	if err == nil {
+		err = errors.Join(examine(ctx, db), db.Close())
+	}
 	if err != nil {
 		return fmt.Errorf("examine store: %w", err)
 	}

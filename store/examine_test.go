@@ -41,13 +41,15 @@ func TestExamine(t *testing.T) {
 	dir := t.TempDir()
 	path, to := filepath.Join(dir, "store.db"), filepath.Join(dir, "copy.db")
 	s := open(t, dir)
-	for i := range 300 {
+	for i := range 100 { // all of it fits into what a connection remembers
 		if err := note(s, fmt.Sprint(i, string(bytes.Repeat([]byte("x"), 1000)))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Examine(t.Context()); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := s.Examine(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	entries, err := Backup(t.Context(), path, to)
 	if err != nil {

@@ -57,6 +57,7 @@ type Store struct {
 	log          *slog.Logger
 	base         context.Context // Open's, without its end: for what Close still has to write
 	node         string
+	path         string
 	write, read  *sql.DB
 	lock         *os.File
 	seam         Seam
@@ -109,6 +110,7 @@ func (s *Store) open(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	s.path = path
 	if s.lock, err = lockFile(path + ".lock"); err != nil {
 		return err
 	}

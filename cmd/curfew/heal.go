@@ -55,9 +55,26 @@ func (h *house) healOne(ctx context.Context, r recorder.Healed, known bool) erro
 // none.
 const straysTold = 20
 
-// strays looks once, while sessions go on already, for sealed recordings that the ledger does not know. One that a
-// crash has left before anything was forwarded is entered; any other is for a person to look at.
-func (h *house) strays(ctx context.Context) error {
+// lookThrough looks, while sessions go on already, at what lies on the disk and nobody asks for: once for recordings
+// that the ledger does not know, and at the store's file soon and then now and then.
+func (h *house) lookThrough(ctx context.Context) error {
+	h.strays(ctx)
+	wait := time.NewTimer(examineFirst)
+	defer wait.Stop()
+	for {
+		select {
+		case <-wait.C:
+			h.examine(ctx)
+			wait.Reset(examineEvery)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// strays finds sealed recordings that the ledger does not know. One that a crash has left before anything was forwarded
+// is entered; any other is for a person to look at.
+func (h *house) strays(ctx context.Context) {
 	unknown := func(sessions []string) ([]string, error) { return h.store.Unknown(ctx, sessions) }
 	found := 0
 	err := h.library.Strays(ctx, unknown, func(r recorder.Healed) error {
@@ -85,7 +102,6 @@ func (h *house) strays(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		h.log.Error("it is not known whether there are recordings that the ledger does not know; they are looked for at the next start", "error", err)
 	}
-	return nil
 }
 
 func (h *house) stray(r recorder.Healed, why string) {
@@ -93,29 +109,14 @@ func (h *house) stray(r recorder.Healed, why string) {
 		"grant", r.Header.Grant, "statements", r.Sealed.End.Statements, "why", why)
 }
 
-// The store's file is looked through soon after the start and then now and then, for so long at most: a reader keeps
-// the log from being cut short.
+// When the store's file is looked through, and for how long at most: a reader keeps the log from being cut short.
 const (
 	examineFirst = time.Minute
 	examineEvery = 6 * time.Hour
 	examineMost  = 5 * time.Minute
 )
 
-// examineStore finds a damaged store before the pages are needed that are lost.
-func (h *house) examineStore(ctx context.Context) error {
-	wait := time.NewTimer(examineFirst)
-	defer wait.Stop()
-	for {
-		select {
-		case <-wait.C:
-			h.examine(ctx)
-			wait.Reset(examineEvery)
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
+// examine finds a damaged store before the pages are needed that are lost.
 func (h *house) examine(ctx context.Context) {
 	most, cancel := context.WithTimeout(ctx, examineMost)
 	defer cancel()

@@ -103,6 +103,7 @@ func FuzzAccept(f *testing.F) {
 func FuzzProof(f *testing.F) {
 	clear := append([]byte(personPassword), 0)
 	f.Add("gknown", pluginClear, clear, []byte{}, true)
+	f.Add("gknown", pluginClear, clear, []byte{}, false)
 	f.Add("gunknown", pluginClear, clear, []byte{}, true)
 	f.Add("gknown", pluginCachingSHA2, make([]byte, 32), packets(0, clear), true)
 	f.Add("gknown", pluginCachingSHA2, make([]byte, 32), packets(0, []byte{sha2AskKey}, make([]byte, 256)), false)

@@ -59,6 +59,7 @@ func FuzzStory(f *testing.F) {
 	sealed, open := get(f, members, "recordings/s1.jsonl.zst"), get(f, members, "recordings/s3.jsonl")
 	f.Add(signed, signed, "recordings/s1.jsonl.zst", sealed, []byte{0})
 	f.Add(signed, signed, "recordings/s3.jsonl", open, []byte{1, 'g', '1'})
+	f.Add(signed, bytes.Replace(signed, []byte("ticket 1"), []byte("ticket 9"), 1), "recordings/s3.jsonl", open, []byte{1, 'g', '1'})
 	f.Add(signed, signed[:len(signed)/2], "recordings/s3.jsonl", open[:len(open)/2], []byte{2, 'o'})
 	f.Add(signed, bytes.Join(w.lines[1:], []byte("\n")), "recordings/../s1.jsonl", open, []byte{4})
 	f.Add(signed, []byte(`{"n":0,"hash":"`+tlog.RecordHash(w.lines[0]).String()+`"}`), "x", []byte{}, []byte{8, 'a'})
