@@ -72,12 +72,14 @@ func run(ctx context.Context, bin string, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
+	notices := curfew.Listening()
+	defer func() { err = errors.Join(err, notices.Close()) }()
 	n.step("Starting Curfew in front of both: curfew dev --target orders=postgres://curfew_broker@…/orders --target shop=mysql://curfew_broker@…/shop")
 	if err := curfew.Start(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, curfew.Stop()) }()
-	s := &story{narrator: n, dir: dir, curfew: curfew, database: orders(pg)}
+	s := &story{narrator: n, dir: dir, curfew: curfew, notices: notices, database: orders(pg)}
 	err = s.play(ctx)
 	if err == nil {
 		n.say("The same with the MariaDB.")

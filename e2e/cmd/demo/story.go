@@ -17,8 +17,9 @@ import (
 // story is what happens between three people and one database.
 type story struct {
 	*narrator
-	dir    string
-	curfew *harness.Curfew
+	dir     string
+	curfew  *harness.Curfew
+	notices *harness.Notices
 	database
 
 	alice, bob, sam *harness.Person
@@ -31,7 +32,7 @@ type story struct {
 
 // play tells the whole story; again tells what is different with another database.
 func (s *story) play(ctx context.Context) error {
-	return scenes(ctx, s.logins, s.asking, s.notOneself, s.approving, s.working, s.cutOff, s.evidence, s.verifying)
+	return scenes(ctx, s.logins, s.asking, s.notOneself, s.approving, s.working, s.cutOff, s.evidence, s.verifying, s.theDesk)
 }
 
 func (s *story) again(ctx context.Context, db database) error {
