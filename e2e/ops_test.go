@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,7 +161,8 @@ func TestDrain(t *testing.T) {
 	exec1(t, w.enter(t, must(w.alice.Credentials(t.Context(), g.ID))(t)), "SELECT 1")
 }
 
-// curfew serve, as a service manager runs it: it hears when Curfew serves, that it is well, and that it stops.
+// curfew serve, as a service manager runs it: it hears when Curfew serves, that it is well, and that it stops. A sealed
+// recording that the ledger does not know is an alert, and keeps nobody out.
 func TestServeUnderAServiceManager(t *testing.T) {
 	t.Parallel()
 	st := shared.apart(t, shared.stage) // makes the broker and a configuration
@@ -184,9 +185,17 @@ func TestServeUnderAServiceManager(t *testing.T) {
 		return string(buf[:n])
 	}
 	config := filepath.Join(st.curfew.Dir, "curfew.yaml")
+	stray := filepath.Join(st.curfew.Dir, "data", "recordings", "sealed", "2026", "01", "02", "snobody.jsonl.zst")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(stray), 0o700), os.WriteFile(stray, []byte("of nobody"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	serve := exec.Command(st.bin, "serve", "--config", config)
-	var log bytes.Buffer
-	serve.Stderr = &log
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	serve.Stderr = log
 	serve.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	serve.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "WATCHDOG_USEC=600000")
 	if err := serve.Start(); err != nil {
@@ -204,6 +213,13 @@ func TestServeUnderAServiceManager(t *testing.T) {
 		}
 		return err
 	})
+	said := func() string { return string(must(os.ReadFile(log.Name()))(t)) }
+	soon(t, 20*time.Second, func(context.Context) error {
+		if !regexp.MustCompile(`ALERT a sealed recording that the ledger does not know.*snobody`).MatchString(said()) {
+			return errors.New("nothing is said of the recording of nobody")
+		}
+		return nil
+	})
 	backup := exec.CommandContext(t.Context(), st.bin, "backup", "--config", config, "--to", filepath.Join(dir, "copy"))
 	if out, err := backup.CombinedOutput(); err != nil || !strings.Contains(string(out), "holds a ledger of") {
 		t.Errorf("curfew backup: %v\n%s", err, out)
@@ -215,6 +231,6 @@ func TestServeUnderAServiceManager(t *testing.T) {
 		seen[hear()]++
 	}
 	if err := serve.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, log.String())
+		t.Errorf("%v\n%s", err, said())
 	}
 }
