@@ -106,7 +106,14 @@ func (l *life) busy(t *testing.T, g *grant) (*session, <-chan error) {
 	mark := fmt.Sprintf("busy-%d-%s", len(l.marks), g.spec.Grant)
 	l.marks = append(l.marks, mark)
 	answer := c.start(g.kit.Dialect.InsertThenSleep(mark, 60))
-	g.written(t, g.spec.Name)
+	eventually(t, "the server has written", func() bool {
+		select {
+		case err := <-answer:
+			t.Fatalf("the statement ended before its time: %v", err)
+		default:
+		}
+		return g.ask(t, g.kit.Dialect.Written(g.spec.Name)) > 0
+	})
 	return ss, answer
 }
 
