@@ -28,6 +28,7 @@ type loginHouse struct {
 	store    *store.Store
 	provider *provider.Provider
 	auth     *auth.Provider
+	bearer   *auth.Bearer
 	issuer   *httptest.Server
 	key      []byte
 	desk     *fakePeople
@@ -65,8 +66,12 @@ func newLoginHouse(t *testing.T, refresh time.Duration) *loginHouse {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if h.bearer, err = auth.NewBearer(auth.IssuerConfig{URL: h.issuer.URL, ClientID: provider.CLI}, auth.TokenConfig{}); err != nil {
+		t.Fatal(err)
+	}
 	h.Logins, err = NewLogins(LoginOptions{
-		Store: h.store, Desk: h.desk, Providers: []*auth.Provider{h.auth}, Sealer: sealer, Refresh: refresh,
+		Tokens: auth.Bearers{h.bearer},
+		Store:  h.store, Desk: h.desk, Providers: []*auth.Provider{h.auth}, Sealer: sealer, Refresh: refresh,
 		Log: slog.New(slog.NewTextHandler(h.log, nil)),
 	})
 	if err != nil {

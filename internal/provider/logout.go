@@ -14,13 +14,13 @@ import (
 	jose "github.com/go-jose/go-jose/v4"
 )
 
-// LogoutToken is this provider's word to a client that an identity has signed out of all its sessions (OpenID
-// Connect Back-Channel Logout 1.0).
-func (p *Provider) LogoutToken(name, client string) (string, error) {
+// LogoutToken is this provider's word to a client that an identity has signed out (OpenID Connect Back-Channel
+// Logout 1.0): of all its sessions, or of one; then the name may be empty.
+func (p *Provider) LogoutToken(name, client, session string) (string, error) {
 	p.state.mu.Lock()
 	key, u := p.state.keys[0], p.state.users[name]
 	p.state.mu.Unlock()
-	if u == nil {
+	if u == nil && (name != "" || session == "") {
 		return "", fmt.Errorf("no identity %q", name)
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key.key},
@@ -29,10 +29,17 @@ func (p *Provider) LogoutToken(name, client string) (string, error) {
 		return "", err
 	}
 	now := time.Now()
-	claims, err := json.Marshal(map[string]any{
-		"iss": p.issuer.String(), "sub": u.Subject, "aud": client, "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
+	all := map[string]any{
+		"iss": p.issuer.String(), "aud": client, "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
 		"jti": rand.Text(), "events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
-	})
+	}
+	if u != nil {
+		all["sub"] = u.Subject
+	}
+	if session != "" {
+		all["sid"] = session
+	}
+	claims, err := json.Marshal(all)
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +56,7 @@ func (p *Provider) SignOut(ctx context.Context, name, client, to string) error {
 	if u, err := url.Parse(to); err != nil || !loopback(u.Hostname()) {
 		return errors.New("it tells its own machine only")
 	}
-	token, err := p.LogoutToken(name, client)
+	token, err := p.LogoutToken(name, client, "")
 	if err != nil {
 		return err
 	}
