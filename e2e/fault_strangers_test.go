@@ -455,8 +455,9 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 				})
 				took := time.Since(began)
 				if err == nil {
-					if name == "locked out" {
-						continue // its time is over
+					if name == "locked out" { // its time is over, and what it would be told next is another thing
+						delete(kinds, name)
+						continue
 					}
 					t.Fatalf("%s: in", name)
 				}
