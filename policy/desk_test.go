@@ -209,6 +209,7 @@ func TestTermsOfARule(t *testing.T) {
 		"a ticket":                   {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "SHOP-12" }), policy.Facts{}, ""},
 		"no ticket":                  {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(), policy.Facts{}, `--ticket and a number that matches SHOP-\d+|OPS-\d+`},
 		"a ticket and more":          {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "SHOP-12 OPS-x" }), policy.Facts{}, "--ticket"},
+		"more, and a ticket":         {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "see SHOP-12" }), policy.Facts{}, "--ticket"},
 		"a ticket on a second line":  {func(r *policy.Rule) { r.Ticket = ticket }, alice, ask(func(a *policy.Ask) { a.Ticket = "SHOP-12\nx" }), policy.Facts{}, "--ticket"},
 		"a ticket by a stored rule":  {func(r *policy.Rule) { r.Ticket = &policy.TicketRule{Pattern: "A|B"} }, alice, ask(func(a *policy.Ask) { a.Ticket = "B" }), policy.Facts{}, ""},
 		"a pattern that is none":     {func(r *policy.Rule) { r.Ticket = &policy.TicketRule{Pattern: "("} }, alice, ask(func(a *policy.Ask) { a.Ticket = "(" }), policy.Facts{}, "--ticket"},

@@ -57,18 +57,6 @@ func (a Approvals) sentence() string {
 	return "approved by " + a.Words()
 }
 
-// Who says who may agree, without the numbers.
-func (a Approvals) Who() string {
-	var all []string
-	if !a.From.empty() {
-		all = append(all, a.From.Words())
-	}
-	for _, w := range a.Parties {
-		all = append(all, w.Words())
-	}
-	return strings.Join(all, ", or ")
-}
-
 func (w Who) empty() bool {
 	return !w.Anyone && len(w.Groups)+len(w.Emails)+len(w.Subjects)+len(w.Issuers) == 0
 }

@@ -12,6 +12,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(goodPolicy))
 	f.Add([]byte("a: &a [*a]\n? [x]\n: 1\n"))
+	f.Add([]byte(sinks + "rules:\n  - {name: a, when: >\n      level ==\n\n      nope}\ncases: [{case: x, at: 2026-01-01 UTC}]\n"))
 	f.Add([]byte("targets: {x: {url: 'postgres://:@/', levels: {a: }}}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if strings.Count(string(text), "[")+strings.Count(string(text), "{") > 1000 {
