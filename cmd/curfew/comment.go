@@ -11,8 +11,8 @@ func newComment(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "comment REQUEST TEXT",
 		Short: "Say something on a request, without deciding on it",
-		Long: `Puts a word on a request that you see: a question to whoever asks, or an answer to whoever decides. It goes
-on the ledger and decides nothing.`,
+		Long: `Puts a word on a request that you see: a question to whoever asks, or an answer to whoever decides.
+It goes on the ledger and decides nothing.`,
 		Example: `  curfew comment r4k2m9x0aaa "which orders?"`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -16,8 +16,9 @@ func newExtend(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "extend GRANT",
 		Short: "Ask for more time under your own grant",
-		Long: `Asks for a later end of your own grant. It is decided as the grant was, by as many people, and within what
-its rule gives at most, measured from now. Your sessions go on as they are: nothing has to be connected anew.`,
+		Long: `Asks for a later end of your own grant. It is decided as the grant was, by as many people, and
+within what its rule gives at most, measured from now. Your sessions go on as they are: nothing has
+to be connected anew.`,
 		Example: `  curfew extend g7p3q8w1bbb --for 30m --reason "the index takes longer"
   curfew extend g7p3q8w1bbb --for 30m --reason "the index takes longer" --wait`,
 		Args: cobra.ExactArgs(1),

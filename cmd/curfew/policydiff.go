@@ -24,10 +24,11 @@ func newPolicyDiff(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Say who gains and who loses what between two policies",
-		Long: `Compares what two policy files give to whom, target by target and level by level, with the terms of each
-rule; and who may read recordings. Whom: those that you name with --as (under people: in NEW, or with
---group) or --identity; or else somebody for each group, e-mail and subject that either policy names, of
-whom nothing else is known. Ends with 0 when nothing changes, and with 8 otherwise.`,
+		Long: `Compares what two policy files give to whom, target by target and level by level, with the terms of
+each rule; and who may read recordings. Whom: those that you name with --as (under people: in NEW,
+or with --group) or --identity; or else somebody for each group, e-mail and subject that either
+policy names, of whom nothing else is known. Ends with 0 when nothing changes, and with 8
+otherwise.`,
 		Example: `  curfew policy diff policy.yaml policy.new.yaml
   curfew policy diff policy.yaml policy.new.yaml --as alice --group developers
   git show HEAD:policy.yaml > /tmp/old.yaml; curfew policy diff /tmp/old.yaml policy.yaml -c curfew.yaml`,

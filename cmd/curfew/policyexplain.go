@@ -23,11 +23,11 @@ func newPolicyExplain(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain",
 		Short: "Say what a policy makes of an ask, and what each rule has to do with it",
-		Long: `Says what would come of an ask under a policy file, which rule decides, and why each other one does not.
-Who asks is somebody named under people: in the policy (--as), somebody in the groups that you name
-(--as with --group), or whoever is described in a file (--identity; what curfew whoami -o json prints is such a
-file). Ends with 0 when it would be allowed, with 3 when a stronger or newer login would, and with 4 when
-it would be refused.`,
+		Long: `Says what would come of an ask under a policy file, which rule decides, and why each other one does
+not. Who asks is somebody named under people: in the policy (--as), somebody in the groups that you
+name (--as with --group), or whoever is described in a file (--identity; what curfew whoami -o json
+prints is such a file). Ends with 0 when it would be allowed, with 3 when a stronger or newer login
+would, and with 4 when it would be refused.`,
 		Example: `  curfew policy explain --as alice --group developers --target orders --level writer --for 30m --reason "fix 4711"
   curfew policy explain --identity whoami.json --target orders --level writer --at "2026-12-24 20:00 Europe/Berlin"
   curfew policy explain --policy policy.yaml --as alice --target orders --level owner --break-glass -o json`,

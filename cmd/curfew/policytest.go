@@ -27,9 +27,9 @@ func newPolicyTest(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test [FILE]",
 		Short: "Run the cases that are written beside a policy",
-		Long: `Plays the cases of a policy: those under cases: in the file itself, and those in the file beside it that
-ends in .cases.yaml. Each says who asks for what, when, and what must come of it. Ends with 0 when all
-came as expected, and with 8 otherwise, or if there is no case, or if a file is wrong.`,
+		Long: `Plays the cases of a policy: those under cases: in the file itself, and those in the file beside it
+that ends in .cases.yaml. Each says who asks for what, when, and what must come of it. Ends with 0
+when all came as expected, and with 8 otherwise, or if there is no case, or if a file is wrong.`,
 		Example: `  curfew policy test policy.yaml
   curfew policy test --config /etc/curfew/curfew.yaml
   curfew policy test policy.yaml -o json`,

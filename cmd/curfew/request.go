@@ -39,8 +39,9 @@ func newRequest(a *app) *cobra.Command {
 		Long: `Asks for an access level on a target, for a while. The time runs from the last approval that is
 needed (or from --start), whenever you connect. curfew connect asks, waits and connects in one.
 
---break-glass is for emergencies: where a rule allows it, you are in at once. It is told to everybody who
-should know, it is short, and you can't do it again before somebody else has reviewed what you did.`,
+--break-glass is for emergencies: where a rule allows it, you are in at once. It is told to
+everybody who should know, it is short, and you can't do it again before somebody else has reviewed
+what you did.`,
 		Example: `  curfew request orders --level writer --for 30m --reason "fix order 4711"
   curfew request orders --level reader --for 2h --start 2026-03-01T22:00:00Z --reason "release 3.2"
   curfew request orders --level writer --wait --reason "fix order 4711"

@@ -14,8 +14,9 @@ func newReviews(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reviews",
 		Short: "List what is to be reviewed, and what was",
-		Long: `Lists reviews, the earliest due first: of what you did, of what you may review, and of what you may read. A rule
-can ask that sessions be reviewed by somebody else; what was done with the glass broken always is, all of it at once.`,
+		Long: `Lists reviews, the earliest due first: of what you did, of what you may review, and of what you may
+read. A rule can ask that sessions be reviewed by somebody else; what was done with the glass
+broken always is, all of it at once.`,
 		Example: `  curfew reviews --due
   curfew reviews --mine
   curfew reviews --target orders -o json`,
@@ -68,8 +69,9 @@ func newReview(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "review SESSION|GRANT",
 		Short: "Say what you have found in what somebody else did",
-		Long: `Says that you have looked at a session's recording, or at everything that was done under a grant for which the
-glass was broken, and what you found. It is said once, and goes on the ledger. Nobody reviews what they did themselves.`,
+		Long: `Says that you have looked at a session's recording, or at everything that was done under a grant
+for which the glass was broken, and what you found. It is said once, and goes on the ledger. Nobody
+reviews what they did themselves.`,
 		Example: `  curfew replay s3h8k1t5ccc                  # look at it first
   curfew review s3h8k1t5ccc --ok
   curfew review g7p3q8w1bbb --finding "read salaries, which the incident had nothing to do with"`,
