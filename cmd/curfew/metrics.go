@@ -72,6 +72,10 @@ func (m *meters) measureDisk(dir string) {
 var (
 	descGrants   = prometheus.NewDesc("curfew_grants", "Grants that have not ended on the ledger.", []string{"state"}, nil)
 	descRequests = prometheus.NewDesc("curfew_requests_open", "Requests that nobody has decided on.", nil, nil)
+	descGlass    = prometheus.NewDesc("curfew_grants_break_glass", "Active grants for which the glass was broken.", nil, nil)
+	descDue      = prometheus.NewDesc("curfew_reviews_due", "Reviews that are still to be done.", nil, nil)
+	descOverdue  = prometheus.NewDesc("curfew_reviews_overdue", "Those of them whose time is up.", nil, nil)
+	descSkew     = prometheus.NewDesc("curfew_issuer_clock_skew_seconds", "How far an issuer's clock was ahead of this one when it last answered.", []string{"issuer"}, nil)
 	descLedger   = prometheus.NewDesc("curfew_ledger_entries", "Entries of the ledger.", nil, nil)
 	descSent     = prometheus.NewDesc("curfew_notifications_sent_total", "Notifications that a destination has taken.", []string{"destination"}, nil)
 	descFailed   = prometheus.NewDesc("curfew_notifications_failed_total", "Attempts that a destination did not take.", []string{"destination"}, nil)
@@ -83,7 +87,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (h *house) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descGrants, descRequests, descLedger, descReady, descSent, descFailed, descLost, descWaiting, descOldest} {
+	for _, d := range []*prometheus.Desc{descGrants, descRequests, descGlass, descDue, descOverdue, descLedger, descSkew, descReady, descSent, descFailed, descLost, descWaiting, descOldest} {
 		ch <- d
 	}
 }
@@ -98,8 +102,12 @@ func (h *house) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGrants, float64(c.Active), "active")
 	gauge(descGrants, float64(c.Ending), "ending")
 	gauge(descRequests, float64(c.Open))
+	gauge(descGlass, float64(c.Broken))
+	gauge(descDue, float64(c.Reviews.Due))
+	gauge(descOverdue, float64(c.Reviews.Overdue))
 	gauge(descLedger, float64(h.store.Size()))
 	h.collectNotify(ch)
+	h.collectClocks(gauge)
 	for _, check := range h.state(h.base).Checks {
 		v := 0.0
 		if check.OK {
