@@ -41,6 +41,7 @@ type house struct {
 	engines map[string]protocol.Engine
 	desk    *control.Desk
 	tokens  auth.Bearers
+	clocks  map[string][]timekeeper // by issuer: who asks it
 	logins  *control.Logins
 	links   *control.Links
 	tell    *notify.Notifier
@@ -233,6 +234,7 @@ func (h *house) openLogins(ctx context.Context) error {
 			return fmt.Errorf("issuer %s: %w", i.URL, err)
 		}
 		providers = append(providers, p)
+		h.clocks[i.URL] = append(h.clocks[i.URL], p)
 	}
 	h.logins, err = control.NewLogins(control.LoginOptions{Store: h.store, Desk: h.desk, Providers: providers,
 		Tokens: h.tokens, Sealer: sealer, Refresh: h.cfg.Refresh, Web: strings.TrimSuffix(h.cfg.API.URL, "/") + web.CallbackPath, Log: h.log})
@@ -243,7 +245,7 @@ func (h *house) openLogins(ctx context.Context) error {
 // issuer is what of an issuer's configuration is the same for logins and for tokens.
 func (h *house) issuer(i config.Issuer, secret string) auth.IssuerConfig {
 	return auth.IssuerConfig{URL: i.URL, ClientID: i.ClientID, ClientSecret: secret,
-		GroupsClaim: i.GroupsClaim, TrustEmail: i.TrustEmail, Scopes: i.Scopes,
+		GroupsClaim: i.GroupsClaim, Claims: i.Claims, TrustEmail: i.TrustEmail, Scopes: i.Scopes,
 		ACRValues: i.ACRValues, Declared: i.MFA == "declared", Log: h.log}
 }
 

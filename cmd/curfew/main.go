@@ -45,6 +45,8 @@ type app struct {
 	output string // -o
 	server string // --server
 	ca     string // --ca
+
+	tokenFile string // --token-file
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -78,6 +80,7 @@ the client you know, be cut off at the database when the time is up, and prove i
 	f := root.PersistentFlags()
 	f.StringVarP(&a.output, "output", "o", "", `how to print: table (default) or json; errors too`)
 	f.StringVar(&a.server, "server", "", "address of the Curfew server (CURFEW_SERVER; default: that of the last login)")
+	f.StringVar(&a.tokenFile, "token-file", "", "file with the token to show, of a CI job for example (or CURFEW_TOKEN; default: that of the last login)")
 	f.StringVar(&a.ca, "ca", "", "PEM file of the CA that vouches for the server (CURFEW_CA; default: the system's)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err} })
 	root.AddGroup(

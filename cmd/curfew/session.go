@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/curfewdb/curfew/control/api"
@@ -151,13 +153,43 @@ func (a *app) resolve() (session, error) {
 		s = session{Server: server}
 	}
 	s.CA = first(a.ca, a.env("CURFEW_CA"), s.CA)
-	if token := a.env("CURFEW_TOKEN"); token != "" {
+	token, err := a.givenToken()
+	if err != nil {
+		return s, err
+	}
+	if token != "" {
 		s.Token = token
 	}
 	if s.Server == "" {
 		return s, problem(exitLogin, api.CodeUnauthenticated, "no Curfew server is known yet", "log in: curfew login --server https://…")
 	}
 	return s, nil
+}
+
+// longestToken is as much as a token file may hold.
+const longestToken = 32 << 10
+
+// givenToken is a token that somebody else has put there: a session token, or a workload's own, which its CI
+// system may write anew at any time.
+func (a *app) givenToken() (string, error) {
+	path := a.tokenFile
+	if path == "" {
+		return a.env("CURFEW_TOKEN"), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", problem(exitUsage, "usage", "the token file can't be read: "+err.Error(), "name another: --token-file FILE")
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, longestToken+1))
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || len(text) > longestToken || strings.ContainsAny(token, " \n\r\t") {
+		return "", problem(exitUsage, "usage", "there is no token in "+path, "it holds one token and nothing else")
+	}
+	return token, nil
 }
 
 func first(values ...string) string {
@@ -179,7 +211,7 @@ func (a *app) client() (*api.Client, error) {
 		return nil, problem(exitLogin, api.CodeUnauthenticated, "you are not logged in at "+s.Server, "log in: curfew login --server "+s.Server)
 	}
 	c, err := a.clientFor(s)
-	if err == nil && a.env("CURFEW_TOKEN") == "" { // that one is somebody else's to replace
+	if err == nil && a.env("CURFEW_TOKEN") == "" && a.tokenFile == "" { // that one is somebody else's to replace
 		c.StepUp = func(ctx context.Context, p *api.Problem) (string, error) { return a.stepUp(ctx, s, p) }
 	}
 	return c, err

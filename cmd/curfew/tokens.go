@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/internal/config"
@@ -20,6 +22,7 @@ const tokenTime = 7 * time.Second
 // openTokens makes what verifies tokens that other clients of the issuers show, and their sign-outs.
 func (h *house) openTokens() error {
 	var all []*auth.Bearer
+	h.clocks = map[string][]timekeeper{}
 	for _, i := range h.cfg.Issuers {
 		secret, err := config.Secret(i.ClientSecret)
 		if err != nil {
@@ -31,10 +34,31 @@ func (h *house) openTokens() error {
 			return err
 		}
 		all = append(all, b)
+		h.clocks[i.URL] = []timekeeper{b}
 	}
 	var err error
 	h.tokens, err = auth.NewBearers(all...)
 	return err
+}
+
+// timekeeper knows how far an issuer's clock was ahead of ours when it last answered, and when that was.
+type timekeeper interface {
+	Skew() (time.Duration, time.Time)
+}
+
+// collectClocks gives the latest measurement of each issuer's clock; of one that has never answered there is none.
+func (h *house) collectClocks(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	for issuer, keepers := range h.clocks {
+		ahead, last := time.Duration(0), time.Time{}
+		for _, k := range keepers {
+			if by, at := k.Skew(); at.After(last) {
+				ahead, last = by, at
+			}
+		}
+		if !last.IsZero() {
+			gauge(descSkew, ahead.Seconds(), issuer)
+		}
+	}
 }
 
 // tokens is who a token at the wire stands for: half of protocol.Doorman.

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -134,6 +135,7 @@ func (s *story) told(name string, session *sessionStory, h *recorder.Header, has
 		{"person", h.Identity.Issuer + "#" + h.Identity.Subject, key(g.Person)},
 		{"node", h.Node, session.Node},
 		{"client", h.Client, session.Client},
+		{"login", h.Login, cmp.Or(session.Login, h.Login)}, // older ledgers don't say
 		{"policy", h.Policy, s.policyOf(g)},
 	} {
 		if f.got != f.want {
