@@ -7,7 +7,11 @@
 //     of them the requester; nobody is exempt. One deny ends a request. Two decisions at one instant
 //     have one outcome.
 //   - A grant starts at the last approval needed, or at the asked start if that is later, and ends its
-//     duration after that. Nothing moves its end later.
+//     duration after that. Nothing moves its end later but an extension, which is a request of its own under
+//     the same rule: then whoever holds the grant goes on holding it. Extended and revoked at one instant it
+//     is revoked; extended in the moment in which its time is up it either goes on or has ended.
+//   - Who breaks the glass owes a review from the grant's begin, in the same transaction, and can't break it
+//     again before somebody else has looked at all that was done.
 //   - A context given by Hold ends the instant its grant does, whatever ends it: the check that the
 //     grant is active and the subscription to its end are one step. A grant ends at its end by the wall
 //     clock or by the monotonic clock, whichever gets there first, and that needs no store, no disk and
