@@ -91,7 +91,7 @@ func TestPageByKeyboard(t *testing.T) {
 	contains(t, text, "alice@example.test asks for keeper on orders", "Order 4711 was charged twice", "SHOP-1234", "UPDATE orders SET paid",
 		"45m", "orders_writer", "class "+provider.ACR, "keepers", "You are bob@example.test")
 	if file := os.Getenv("CURFEW_SCREENSHOT"); file != "" {
-		if err := os.WriteFile(file, must(chromedp.Run(ctx, chromedp.FullScreenshot(90)))(t), 0o644); err != nil {
+		if err := os.WriteFile(file, must(chromedp.Run(ctx, chromedp.FullScreenshot(100)))(t), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

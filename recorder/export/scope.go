@@ -199,7 +199,7 @@ func (c *catalog) whole(e ledger.Entry) (bool, error) {
 		return c.in[s.Sealed.Session], nil
 	case ledger.TypeSessionOpened, ledger.TypeSessionKilled, ledger.TypeRecordingRead:
 		return c.in[s.Session], nil
-	case ledger.TypeRequestCreated, ledger.TypeRequestCommented, ledger.TypeRequestDecided, ledger.TypeRequestEnded:
+	case ledger.TypeRequestCreated, ledger.TypeRequestCommented, ledger.TypeRequestDecided, ledger.TypeRequestEnded, ledger.TypeLinkUsed:
 		return c.in[s.Request], nil
 	case ledger.TypeRequestRefused:
 		return sc.Session+sc.Grant == "" && (sc.Target == "" || sc.Target == s.Target) && sc.is(s.Person) && sc.during(e.Time, e.Time) && c.policies[s.Policy], nil
