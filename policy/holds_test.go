@@ -152,6 +152,12 @@ func TestOffersOfTheDesk(t *testing.T) {
 	if got := rules(p); len(got) != 4 {
 		t.Errorf("denied at times: %v", got)
 	}
+	// Whoever asks for writer comes to the first rule, which fails, and never to the second.
+	p = one(func(r *policy.Rule) { r.When = when(t, `identity.claims.x == 1`) })
+	p.Rules = append(p.Rules, example().Rules[1])
+	if got := rules(p); got != nil {
+		t.Errorf("offered after a rule that fails: %v", got)
+	}
 	// An earlier rule hides a later one only if it asks for no more.
 	for name, change := range map[string]func(*policy.Rule){
 		"condition": func(r *policy.Rule) { r.When = when(t, "now.getHours() == 3") },
