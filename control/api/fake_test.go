@@ -44,6 +44,15 @@ func newFake() *fake {
 	}
 }
 
+// failed notes strangers that were counted.
+func (f *fake) failed(how string) func(from string) {
+	return func(from string) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.failures = append(f.failures, how+from)
+	}
+}
+
 func alice() auth.Identity {
 	return auth.Identity{Issuer: "https://idp", Subject: "a", Email: "alice@example.test", Groups: []string{"developers"}}
 }
@@ -243,11 +252,7 @@ func serve(t *testing.T, f *fake) *api.Client {
 	var log strings.Builder
 	h := api.New(api.Config{
 		Version: "test", Logins: f, Requests: f, Grants: f, Sessions: f, Reviews: f, Evidence: f,
-		FailedLogin: func(from string) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.failures = append(f.failures, from)
-		},
+		FailedLogin: f.failed(""), FailedToken: f.failed("token "), FailedLogout: f.failed("logout "), SignOut: f.signOut,
 		Ready: func(context.Context) error { return f.fail },
 		Explain: func(err error) *api.Problem {
 			if errors.Is(err, context.DeadlineExceeded) {
