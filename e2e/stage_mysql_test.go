@@ -64,7 +64,11 @@ func (s *stage) inMySQL() {
 	my := s.my
 	s.password = func(_, password string) string { return "SET PASSWORD = '" + password + "'" }
 	s.share = func(ctx context.Context, account string) error {
-		return my.Exec(ctx, "", "GRANT "+account+"@'%' TO stranger@127.0.0.1")
+		hosts, err := my.Ask(ctx, "mysql", "SELECT Host FROM user WHERE User = ?", account)
+		if err != nil || len(hosts) != 1 {
+			return fmt.Errorf("%s is at %q: %w", account, hosts, err)
+		}
+		return my.Exec(ctx, "", "GRANT "+account+"@'"+hosts[0]+"' TO stranger@127.0.0.1")
 	}
 }
 
