@@ -6,6 +6,7 @@
 # fuzz    every fuzz target for FUZZTIME: ONLY=protocol/mysql, ONLY=FuzzStory, JOBS at a time
 # bench   what Curfew costs beside HAProxy and pgbouncer: QUICK=1, ONLY=rows, ROUNDS, SECONDS (docs/PERFORMANCE.md)
 # soak    a thousand idle and a hundred busy sessions for DURATION (10m), with accidents, and what must hold after it
+# dex     logins at Dex, a second provider, which asserts no MFA: apart, because Dex takes long to build
 # screenshot  docs/img/decision.png, from the page itself in Chromium
 # units   the benchmarks of single packages
 
@@ -16,7 +17,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # what takes many megabytes is tested without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
-.PHONY: build demo test lint matrix fuzz bench soak screenshot units deps
+.PHONY: build demo test lint matrix fuzz bench soak dex screenshot units deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/curfew ./cmd/curfew
@@ -56,6 +57,9 @@ DURATION ?= 10m
 CRASHES  ?= 0
 soak: deps build
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/soak ./cmd/soak && ../bin/soak -curfew $(CURDIR)/bin/curfew -duration $(DURATION) -crashes $(CRASHES)
+
+dex: deps
+	cd e2e && CGO_ENABLED=0 go test -tags dex -count=1 ./dex
 
 screenshot: deps
 	mkdir -p docs/img
