@@ -44,6 +44,9 @@ func (s *stage) crashes() map[string]crash {
 	}, s.steps...) {
 		all["at "+step] = crash{at: step}
 	}
+	for _, step := range s.never {
+		delete(all, "at "+step)
+	}
 	return all
 }
 

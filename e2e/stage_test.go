@@ -33,6 +33,7 @@ type stage struct {
 
 	deeds map[string]deed
 	steps []string // at which kill -9 strikes, beside everybody's
+	never []string // of everybody's, those that it has not
 	// crash is what a person does before kill -9 strikes: in a session that they leave, and in one that stays.
 	crash func(word, grant string) (left, stays []string)
 
