@@ -228,6 +228,9 @@ var targetLevels = map[string]string{
       owner: {roles: [orders_owner], set_role: true}
       migrator: {roles: [orders_writer], prepared_transactions: true}
       idler: {roles: [orders_writer], idle: 2s}
+      counted: {roles: [orders_writer]}
+      brief: {roles: [orders_writer]}
+      glass: {roles: [orders_owner]}
       keeper: {roles: [orders_writer]}
 `,
 	Shop: `  shop:
@@ -239,6 +242,9 @@ var targetLevels = map[string]string{
       idler: {roles: [shop_writer], idle: 2s}
       keeper: {roles: [shop_writer]}
       loader: {roles: [shop_writer], local_infile: true}
+      counted: {roles: [shop_writer]}
+      brief: {roles: [shop_writer]}
+      glass: {roles: [shop_owner]}
 `,
 }
 
@@ -272,6 +278,30 @@ const rules = `rules:
     longest: 30m
     reason: required
     approvals: {count: 2, from: {groups: [leads, security]}}
+  - name: counted
+    who: {groups: [developers]}
+    targets: [TARGETS]
+    levels: [counted]
+    longest: 1h
+    approvals: {count: 0}
+    limits: {sessions: 2, rows: 50, bytes: 1MB}
+    review: {within: 24h}
+  - name: brief
+    who: {groups: [developers]}
+    targets: [TARGETS]
+    levels: [brief]
+    longest: 1h
+    approvals: {count: 0}
+    ends: with-last-session
+  - name: emergencies
+    who: {groups: [developers]}
+    targets: [TARGETS]
+    levels: [glass]
+    longest: 15m
+    break_glass: true
+    mfa: {acr: ["urn:curfew:mfa"]}
+    approvals: {count: 0}
+    review: {within: 24h}
 `
 
 const loaders = `  - name: loaders
