@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -185,7 +186,35 @@ func (k *sick) patients(t *testing.T) map[*town]*patient {
 	for _, s := range k.towns {
 		all[s] = s.patient(t)
 	}
+	k.settled(t, all)
 	return all
+}
+
+// settled waits until the result of what each patient has done is on record: kept a moment later it would be lost
+// before anything is asked of the session, which would end before its client listens.
+func (k *sick) settled(t *testing.T, patients map[*town]*patient) {
+	t.Helper()
+	err := harness.Eventually(t.Context(), 20*time.Second, func(context.Context) error {
+		open, err := filepath.Glob(filepath.Join(k.curfew.Dir, "data", "recordings", "open", "*.jsonl"))
+		settled := 0
+		for _, path := range open {
+			b, unread := os.ReadFile(path)
+			err = errors.Join(err, unread)
+			lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+			for _, p := range patients {
+				if bytes.Contains(b, []byte(p.word+"-before")) && bytes.Contains(lines[len(lines)-1], []byte(`"type":"result"`)) {
+					settled++
+				}
+			}
+		}
+		if settled < len(patients) {
+			err = errors.Join(err, fmt.Errorf("%d of %d patients have their results on record", settled, len(patients)))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // wells: the grant goes on, and so does everything else.

@@ -131,7 +131,7 @@ func TestStrangersAreNobodysMisfortuneButTheirOwn(t *testing.T) {
 		}
 		st.waitFor(t, 20*time.Second, func(ctx context.Context) error {
 			now, err := st.vitals(ctx)
-			if err == nil && (now.goroutines > before.goroutines+5 || now.descriptors > before.descriptors+3 || now.memory > before.memory+64<<20) {
+			if err == nil && (now.goroutines > before.goroutines+5 || now.descriptors > before.descriptors+16 || now.memory > before.memory+64<<20) {
 				err = fmt.Errorf("before %+v, now %+v", before, now)
 			}
 			return err
