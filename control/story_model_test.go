@@ -186,6 +186,9 @@ func (m *tale) step() {
 	rid, r := pick(m.rand, m.rids, m.requests)
 	gid, g := pick(m.rand, m.gids, m.grants)
 	vid, v := pick(m.rand, m.vids, m.reviews)
+	if n := len(m.gids); n > 0 && m.rand.IntN(2) == 0 { // and mostly the newest
+		gid, g = m.gids[n-1], m.grants[m.gids[n-1]]
+	}
 	if g != nil && m.rand.IntN(2) == 0 { // mostly it is its holder who does something with it
 		who = m.requests[g.request].by
 	}
