@@ -70,12 +70,33 @@ func (d *Desk) end(ctx context.Context, id, code, reason, by string) (policy.Gra
 		return g, &Error{Code: CodeConflict, Public: fmt.Sprintf("grant %s has ended already: %s at %s", id, g.EndCode, clockTime(g.Ended)),
 			Next: "nothing is left to do"}
 	}
-	if err := d.writeEnd(ctx, g); err != nil {
-		return g, &Error{Code: CodeUnavailable,
-			Public: fmt.Sprintf("grant %s has ended, but that could not be written to the ledger", id),
-			Next:   "it is being tried again each second; the server's log says why it fails", Err: err}
+	return g, d.putEnd(ctx, g)
+}
+
+// putEnd writes a decided end, or says that this is still to be done.
+func (d *Desk) putEnd(ctx context.Context, g policy.Grant) error {
+	err := d.writeEnd(ctx, g)
+	if err == nil {
+		return nil
 	}
-	return g, nil
+	return &Error{Code: CodeUnavailable,
+		Public: fmt.Sprintf("grant %s has ended, but that could not be written to the ledger", g.ID),
+		Next:   "it is being tried again each second; the server's log says why it fails", Err: err}
+}
+
+// endWhere revokes, by Curfew's own word, the grants for which why gives a reason: all of them in memory, which
+// is what cuts people off, before it gives those whose end is to be written.
+func (d *Desk) endWhere(code string, why func(policy.Grant) string) (ended []policy.Grant) {
+	for _, l := range d.living() {
+		reason := why(l.grant)
+		if reason == "" {
+			continue
+		}
+		if g, first := d.finishNow(l.grant.ID, code, reason, bySelf); first {
+			ended = append(ended, g)
+		}
+	}
+	return ended
 }
 
 // finishNow decides how a grant ends, if nothing has yet; a grant whose time is up has expired, whatever

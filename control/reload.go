@@ -44,13 +44,14 @@ func (d *Desk) install(ctx context.Context, p *policy.Policy, last string) error
 	for _, r := range denied {
 		d.log.Info("request denied, because the policy changed", "request", r.ID, "person", r.Identity.Label(), "target", r.Target)
 	}
-	for _, l := range d.living() {
-		g := l.grant
+	ended := d.endWhere(recorder.EndRevoked, func(g policy.Grant) string {
 		if p.Holds(g.Identity, g) {
-			continue
+			return ""
 		}
-		reason := fmt.Sprintf("the policy gives %s on %s to %s no more", g.Level, g.Target, g.Identity.Label())
-		if _, err := d.end(ctx, g.ID, recorder.EndRevoked, reason, bySelf); err != nil && !isCode(err, CodeConflict) {
+		return fmt.Sprintf("the policy gives %s on %s to %s no more", g.Level, g.Target, g.Identity.Label())
+	})
+	for _, g := range ended {
+		if err := d.putEnd(ctx, g); err != nil {
 			d.log.Error("revoke grant that the policy no longer gives", "grant", g.ID, "error", err)
 		}
 	}
@@ -122,10 +123,18 @@ func (d *Desk) EndAll(ctx context.Context, who auth.Identity, code, reason strin
 }
 
 // withdraw ends those grants of a person that are lost and denies those open requests that don't stand.
-// The requests go first, so that none becomes a grant behind its back.
+// Nobody is cut off later because the store is slow: grants end in memory first. Then the requests go, and what
+// has become a grant of them meanwhile.
 func (d *Desk) withdraw(ctx context.Context, who auth.Identity, code, reason string,
 	lost func(policy.Grant) bool, good func(*store.Tx, policy.Request) bool,
 ) error {
+	why := func(g policy.Grant) string {
+		if !g.Identity.Same(who) || !lost(g) {
+			return ""
+		}
+		return reason
+	}
+	ended := d.endWhere(code, why)
 	var errs []error
 	if d.asks(who) {
 		var denied []policy.Request
@@ -136,10 +145,8 @@ func (d *Desk) withdraw(ctx context.Context, who auth.Identity, code, reason str
 			return err
 		}, func() { d.note(denied...) }))
 	}
-	for _, l := range d.living() {
-		if l.grant.Identity.Same(who) && lost(l.grant) {
-			errs = append(errs, d.End(ctx, l.grant.ID, code, reason, bySelf))
-		}
+	for _, g := range append(ended, d.endWhere(code, why)...) { // again: a request may have become one meanwhile
+		errs = append(errs, d.putEnd(ctx, g))
 	}
 	return errors.Join(errs...)
 }

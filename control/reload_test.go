@@ -8,6 +8,7 @@ import (
 
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
@@ -129,5 +130,42 @@ func TestEndAllOfNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.hold(g.ID)
+	})
+}
+
+// While the store hangs, everything that a person held ends at once, open requests or not: only what is written
+// of it waits.
+func TestWhoIsGoneLosesEverythingAtOnce(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		one, two := w.granted(time.Hour), w.granted(time.Hour)
+		w.ask(alice, "writer", time.Hour)
+		var held []context.Context
+		for _, g := range []policy.Grant{one, two} {
+			ctx, release, err := w.Hold(t.Context(), g.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			held = append(held, ctx)
+		}
+		w.disk.stuck.Store(true)
+		told := make(chan error, 1)
+		go func() { told <- w.EndAll(t.Context(), alice, recorder.EndRevoked, "gone") }()
+		synctest.Wait() // nothing more can happen before time passes
+		for i, ctx := range held {
+			if ctx.Err() == nil {
+				t.Errorf("grant %d goes on until the store answers", i)
+			}
+		}
+		if err := <-told; err == nil {
+			t.Error("nobody is told that it is not written")
+		}
+		w.disk.stuck.Store(false)
+		time.Sleep(2*patience + 2*time.Second)
+		for _, g := range []policy.Grant{one, two} {
+			if e := w.entries(ledger.TypeGrantEnded); len(e) != 2 || w.grant(g.ID).EndReason != "gone" {
+				t.Errorf("%d ends are on the ledger: %+v", len(e), w.grant(g.ID))
+			}
+		}
 	})
 }
