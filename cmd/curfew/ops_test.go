@@ -145,7 +145,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 	allowed := map[string]bool{"target": true, "level": true, "code": true, "reason": true, "state": true, "check": true, "where": true,
 		"severity": true, "result": true, "part": true, "from": true, "file": true, "le": true, "quantile": true, "version": true, "goversion": true,
-		"destination": true}
+		"destination": true, "issuer": true}
 	for name, labels := range exposed(t) {
 		for _, l := range labels {
 			if l != "" && !allowed[l] {
