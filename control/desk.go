@@ -68,10 +68,11 @@ type Desk struct {
 
 	// turn holds one token. Whoever has it may write to the store: so a decision and a reload of the
 	// policy never pass each other, and memory follows the store in the store's order.
-	turn   chan struct{}
-	policy atomic.Pointer[policy.Policy] // set by whoever has the turn
-	kick   chan struct{}                 // wakes Run: an end waits to be written
-	turned atomic.Pointer[time.Time]     // when the loop that compares the clocks last did
+	turn    chan struct{}
+	policy  atomic.Pointer[policy.Policy] // set by whoever has the turn
+	kick    chan struct{}                 // wakes Run: an end waits to be written
+	turned  atomic.Pointer[time.Time]     // when the loop that compares the clocks last did
+	tallied time.Time                     // when reviews were counted last; Run's alone
 
 	mu      sync.Mutex // guards what follows; never held across anything that can block
 	live    map[string]*live

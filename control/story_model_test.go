@@ -25,7 +25,7 @@ import (
 // ledger's. CURFEW_MODEL_RUNS plays more of them; CURFEW_MODEL_SEED one alone.
 func TestDeskModel(t *testing.T) {
 	const shards = 4
-	runs, first := 50, uint64(1)
+	runs, first := 50/unhurried, uint64(1)
 	if n, err := strconv.Atoi(os.Getenv("CURFEW_MODEL_RUNS")); err == nil {
 		runs = max(1, n/shards)
 	}
