@@ -14,7 +14,7 @@ FUZZTIME ?= 30s
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Stories mostly wait: more of them than there are cores run side by side.
 # The race detector needs cgo; the product never does. What allocates is counted without it, and
-# what takes many megabytes is tested without it.
+# what takes many megabytes, and the many stories of the desk's models, are tested without it.
 RACE     := $(shell command -v gcc >/dev/null && echo CGO_ENABLED=1)
 
 .PHONY: build demo test lint matrix fuzz bench soak dex screenshot units deps
@@ -27,7 +27,7 @@ demo: deps build
 
 test: deps lint
 	$(if $(RACE),$(RACE) go test -race -timeout 10m ./...,go test -timeout 10m ./...)
-	CGO_ENABLED=0 go test -run 'Allocat|FrameBoundary' ./recorder ./protocol/postgres ./protocol/mysql
+	CGO_ENABLED=0 go test -run 'Allocat|FrameBoundary|Model' ./recorder ./protocol/postgres ./protocol/mysql ./control
 	cd e2e && CGO_ENABLED=0 go test -parallel 8 -timeout 10m ./...
 
 # One server at a time; servers are fetched once, and kept in the user's cache.
