@@ -141,7 +141,7 @@ func open(t testing.TB, dir string, p *policy.Policy) *world {
 // story runs fn in a bubble of time with a desk that runs.
 func story(t *testing.T, fn func(t *testing.T, w *world)) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := quickDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := open(t, dir, testPolicy())
 		defer func() { w.stop() }()
