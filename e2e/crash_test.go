@@ -297,7 +297,7 @@ func TestAGrantThatEndsWhileCurfewIsDown(t *testing.T) {
 
 func endsWhileDown(t *testing.T, s *town) {
 	st := newLifetime(t, s.stage, "")
-	g, _, c := st.connected(t, "writer", 4*time.Second)
+	g, _, c := st.connected(t, "writer", 3*time.Second) // the statement, which nobody ends meanwhile, takes four
 	st.grant = g
 	done := goExec(t.Context(), c, st.slowly(st.word+"-long"))
 	st.underway(t, st.word+"-long")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -134,9 +136,15 @@ func (s *town) says(postgres, mysql string) string {
 	return mysql
 }
 
-// unrecorded checks that a session was ended because its recording was lost, and that its client read so.
+// unrecorded checks that a session was ended because its recording was lost, and that its client read so: unless
+// the session ended before the client sent anything, because what it did before could not be kept either. Drivers
+// don't read what came meanwhile.
 func (s *town) unrecorded(t *testing.T, err error) {
 	t.Helper()
+	if errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		t.Logf("the session was over before: %v", err)
+		return
+	}
 	if got := codeOf(err); got != s.says("58030", "1026") {
 		t.Errorf("code %s", got)
 	}
