@@ -157,7 +157,7 @@ func only(p *policy.Policy, rule string) *policy.Policy {
 // stands reports whether an open request is still good under a policy and for who its requester is by now.
 func stands(tx *store.Tx, p *policy.Policy, who auth.Identity, r policy.Request) bool {
 	if r.Extends == "" {
-		return p.Stands(who, r, tx.Now())
+		return p.Stands(who, r)
 	}
 	g, err := tx.Grant(r.Extends)
 	if err != nil {
@@ -165,7 +165,7 @@ func stands(tx *store.Tx, p *policy.Policy, who auth.Identity, r policy.Request)
 	}
 	ask := until(policy.Ask{Duration: r.Duration}, g, g.End.Add(r.Duration), r.Created)
 	r.Duration, r.Start = ask.Duration, ask.Start
-	return only(p, r.Rule).Stands(who, r, tx.Now())
+	return only(p, r.Rule).Stands(who, r)
 }
 
 // goesOn says why a grant can't be extended any more; nil: it can.

@@ -91,7 +91,7 @@ func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(
 // now: it is allowed, on the same terms. If not it must be asked again, because what people have decided so
 // far was decided under other terms: so too if the level means something else now. The time, the past and
 // what the login showed are those of the asking.
-func (p *Policy) Stands(who auth.Identity, r Request, _ time.Time) bool {
+func (p *Policy) Stands(who auth.Identity, r Request) bool {
 	who.ACR, who.AMR, who.AuthTime, who.Declared = r.Identity.ACR, r.Identity.AMR, r.Identity.AuthTime, r.Identity.Declared
 	v := p.Judge(who, Ask{
 		Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason,

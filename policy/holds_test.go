@@ -89,7 +89,7 @@ func TestStandsByTheMomentOfAsking(t *testing.T) {
 	p := one(rule)
 	r.Terms, r.Can = p.Rules[0].Terms(), p.Targets["orders"].Levels["writer"]
 	refreshed := alice // a provider says nothing of MFA when it refreshes
-	if !p.Stands(refreshed, r, now) {
+	if !p.Stands(refreshed, r) {
 		t.Fatal("it does not stand under its own policy")
 	}
 	for name, change := range map[string]func(*policy.Rule){
@@ -104,11 +104,11 @@ func TestStandsByTheMomentOfAsking(t *testing.T) {
 		"a newer login":   func(r *policy.Rule) { r.MFA = &policy.MFA{Within: time.Second} },
 		"other condition": func(r *policy.Rule) { r.When = when(t, "false") },
 	} {
-		if one(func(r *policy.Rule) { rule(r); change(r) }).Stands(refreshed, r, now) {
+		if one(func(r *policy.Rule) { rule(r); change(r) }).Stands(refreshed, r) {
 			t.Errorf("%s: it stands on other terms", name)
 		}
 	}
-	if !one(func(r *policy.Rule) { rule(r); r.Longest *= 2 }).Stands(refreshed, r, now) {
+	if !one(func(r *policy.Rule) { rule(r); r.Longest *= 2 }).Stands(refreshed, r) {
 		t.Error("longer: it does not stand")
 	}
 }

@@ -277,7 +277,7 @@ func TestStandsAndHolds(t *testing.T) {
 	} {
 		p := example()
 		c.change(p)
-		if got := p.Stands(alice, r, now); got != c.stands {
+		if got := p.Stands(alice, r); got != c.stands {
 			t.Errorf("%s: stands %v", name, got)
 		}
 		if got := p.Holds(alice, holding); got != c.holds {
@@ -286,7 +286,7 @@ func TestStandsAndHolds(t *testing.T) {
 	}
 	demoted := alice
 	demoted.Groups = nil
-	if example().Stands(demoted, r, now) || example().Holds(demoted, holding) {
+	if example().Stands(demoted, r) || example().Holds(demoted, holding) {
 		t.Error("a person who lost the group keeps it")
 	}
 }

@@ -111,7 +111,7 @@ func (d *Desk) Review(ctx context.Context, who auth.Identity, id string, r Revie
 func (d *Desk) showReview(r control.Review) Review {
 	out := Review{
 		ID: r.ID, Grant: r.Grant, Session: r.Session, Person: ShowPerson(r.Identity), Target: r.Target, Level: r.Level,
-		By: ShowWho(r.By), Made: utc(r.Made), Due: utc(r.Due), Status: "due", Done: utc(r.Done), Finding: r.Finding,
+		By: r.By.Words(), Made: utc(r.Made), Due: utc(r.Due), Status: "due", Done: utc(r.Done), Finding: r.Finding,
 	}
 	if out.By == "nobody" {
 		out.By = "readers of " + r.Target

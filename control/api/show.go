@@ -17,41 +17,20 @@ func ShowPerson(id auth.Identity) Person {
 	}
 }
 
-// ShowWho says in words whom a Who selects: "group leads or owners".
-func ShowWho(w policy.Who) string {
-	if w.Anyone {
-		return "anybody else"
-	}
-	var parts []string
-	add := func(word string, values []string) {
-		if len(values) > 0 {
-			parts = append(parts, word+strings.Join(values, " or "))
-		}
-	}
-	add("group ", w.Groups)
-	add("", w.Emails)
-	add("subject ", w.Subjects)
-	add("issuer ", w.Issuers)
-	if len(parts) == 0 {
-		return "nobody"
-	}
-	return strings.Join(parts, ", ")
-}
-
 // ShowApprovers says in words who may agree: "group leads", "group leads and group dba, one of each at least".
 func ShowApprovers(a policy.Approvals) string {
 	if len(a.Parties) == 0 {
-		return ShowWho(a.From)
+		return a.From.Words()
 	}
 	var parties []string
 	for _, p := range a.Parties {
-		parties = append(parties, ShowWho(p))
+		parties = append(parties, p.Words())
 	}
 	words := strings.Join(parties, " and ")
 	if len(parties) > 1 {
 		words += ", one of each at least"
 	}
-	if from := ShowWho(a.From); from != "nobody" {
+	if from := a.From.Words(); from != "nobody" {
 		words = from + ", with " + words
 	}
 	return words
