@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,16 +180,25 @@ func TestSignedOutAtTheProvider(t *testing.T) {
 	saysAll(t, err, "you signed out at the identity provider after it was made")
 }
 
-// psql18Env names a psql of PostgreSQL 18 or later, with libpq-oauth.
-const psql18Env = "CURFEW_PSQL18"
+// psql18 finds a psql that gets itself a token: of PostgreSQL 18 or later, with libpq-oauth.
+func psql18(t *testing.T) string {
+	t.Helper()
+	program := must(harness.PostgresProgram("psql"))(t)
+	said := string(must(exec.CommandContext(t.Context(), program, "--version").Output())(t)) // psql (PostgreSQL) 18.6 (…)
+	f := strings.Fields(said)
+	if len(f) < 3 {
+		t.Fatalf("psql calls itself %q", said)
+	}
+	if major, _, _ := strings.Cut(f[2], "."); must(strconv.Atoi(major))(t) < 18 {
+		t.Skipf("psql is of PostgreSQL %s, 18 is the first that shows tokens", f[2])
+	}
+	return program
+}
 
 // psql 18 needs nothing but the provider's address: it asks Curfew where that is described, runs the device flow,
 // and comes back with the token.
 func TestPsql18(t *testing.T) {
-	program := os.Getenv(psql18Env)
-	if program == "" {
-		t.Skip("set " + psql18Env + " to a psql 18 with libpq-oauth")
-	}
+	program := psql18(t)
 	t.Parallel()
 	s := shared
 	ids := must(s.curfew.Identities())(t)

@@ -40,7 +40,8 @@ var (
 	}
 	// pg_dump refuses a server that is newer than itself. No suite of Debian has the clients of 16.
 	postgresql17 = &packages{dir: "postgresql-client-17", suite: "trixie", names: []string{"postgresql-client-17"}, bin: "usr/lib/postgresql/17/bin", clients: []string{"pg_dump", "pg_restore", "psql"}}
-	postgresql18 = &packages{dir: "postgresql-client-18", suite: "sid", names: []string{"postgresql-client-18"}, bin: "usr/lib/postgresql/18/bin", clients: []string{"pg_dump", "pg_restore", "psql"}}
+	// From 18 on psql gets itself a token, with a library that is a package of its own.
+	postgresql18 = &packages{dir: "postgresql-client-18", suite: "sid", names: []string{"postgresql-client-18", "libpq-oauth"}, bin: "usr/lib/postgresql/18/bin", clients: []string{"pg_dump", "pg_restore", "psql"}}
 
 	postgresClients = map[string]*packages{"16": postgresql17, "17": postgresql17, "18": postgresql18}
 )
@@ -72,13 +73,13 @@ func (p *packages) get(ctx context.Context, cache string) (env []string, version
 // unpack unpacks them into the cache, unless they are there, and gives the directory of the clients.
 func (p *packages) unpack(ctx context.Context, cache string) (dir, programs string, err error) {
 	dir = filepath.Join(cache, p.dir)
-	programs, done := filepath.Join(dir, "programs"), filepath.Join(dir, ".complete")
-	if _, err := os.Stat(done); err != nil {
+	programs, done, want := filepath.Join(dir, "programs"), filepath.Join(dir, ".complete"), strings.Join(p.names, "\n")+"\n"
+	if have, err := os.ReadFile(done); err != nil || string(have) != want {
 		fmt.Printf("     fetching %s from Debian %s\n", strings.Join(p.names, " "), p.suite)
 		if err := p.fetch(ctx, cache, dir); err != nil {
 			return "", "", err
 		}
-		if err := os.WriteFile(done, nil, 0o644); err != nil {
+		if err := os.WriteFile(done, []byte(want), 0o644); err != nil {
 			return "", "", err
 		}
 	}
