@@ -408,3 +408,12 @@ func (r *redactor) endWord() {
 func isWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c >= 0x80
 }
+
+// Redact gives a text as a recording of it would have it.
+func Redact(d Dialect, text []byte) []byte {
+	if !mayHoldSecret(text) {
+		return text
+	}
+	r := redactor{backslashes: d == DialectBackslashes}
+	return r.append(nil, text)
+}

@@ -21,7 +21,7 @@ type Package struct {
 func Plan() []Package {
 	return []Package{
 		{Path: "cmd/curfew", Floor: 5, Owns: "the one binary: a file per command, the wiring, the map of engines", May: []string{"*"}},
-		{Path: "control/api", Floor: 4, Owns: "HTTP API and its Go client: the same structs", May: []string{"control", "policy", "auth", "recorder", "recorder/ledger", "recorder/export", "recorder/replay"}},
+		{Path: "control/api", Floor: 4, Owns: "HTTP API and its Go client: the same structs", May: []string{"control", "policy", "auth", "recorder", "recorder/ledger", "recorder/export", "recorder/intended", "recorder/replay"}},
 		{Path: "control/web", Floor: 4, Owns: "pages: the decision page that an approver's link opens", May: []string{"control", "policy", "auth", "recorder"}},
 		{Path: "control/notify", Floor: 4, Owns: "tells people what happens at the desk", May: []string{"policy", "auth", "store"}},
 		{Path: "control", Floor: 4, Owns: "the desk: request, decision, grant, end; logins", May: []string{"policy", "auth", "store", "recorder", "recorder/ledger"}},
@@ -35,7 +35,8 @@ func Plan() []Package {
 		{Path: "protocol/enginetest", Floor: 2, Owns: "the conformance suite that every engine passes", May: []string{"protocol", "recorder"}},
 		{Path: "protocol", Floor: 2, Owns: "the contract between Curfew and an engine", May: []string{"recorder"}},
 		{Path: "policy", Floor: 2, Owns: "rules, requests, grants as pure functions", May: []string{"auth"}},
-		{Path: "recorder/export", Floor: 1, Owns: "bundles: writing them and verifying them offline", May: []string{"recorder", "recorder/ledger"}},
+		{Path: "recorder/export", Floor: 1, Owns: "bundles: writing them and verifying them offline", May: []string{"recorder", "recorder/intended", "recorder/ledger"}},
+		{Path: "recorder/intended", Floor: 1, Owns: "what was run, held against what was to be run", May: []string{"recorder"}},
 		{Path: "recorder/replay", Floor: 1, Owns: "a recording, readable in a terminal", May: []string{"recorder"}},
 		{Path: "recorder/ledger", Floor: 1, Owns: "entries, leaves and signed checkpoints", May: []string{"recorder"}},
 		{Path: "recorder", Floor: 1, Owns: "events, files, seals"},
