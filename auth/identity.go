@@ -2,6 +2,7 @@ package auth
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,6 +39,12 @@ func (id Identity) Key() string { return id.Issuer + "#" + id.Subject }
 // Same reports whether both are the same person. An identity without a subject is nobody, and equals nobody.
 func (id Identity) Same(other Identity) bool {
 	return id.Subject != "" && id.Key() == other.Key()
+}
+
+// SameHuman reports whether both may be one human: one person, or two identities, at whichever issuers, that carry one
+// verified e-mail. It is for what nobody may do for themselves: taking two for one denies a word, and gives none.
+func (id Identity) SameHuman(other Identity) bool {
+	return id.Same(other) || (id.Subject != "" && other.Subject != "" && id.Email != "" && strings.EqualFold(id.Email, other.Email))
 }
 
 // Label names the person to people: the e-mail, or, where the provider verifies none, the key. Never the

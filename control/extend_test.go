@@ -321,6 +321,12 @@ func TestBreakGlass(t *testing.T) {
 		}
 		_, err = w.Review(t.Context(), sam, g.ID, false, " ")
 		w.refused(err, CodeInvalid, "what you found")
+		// What she is at another issuer does not make her somebody else.
+		double := auth.Identity{Issuer: "https://other.test", Subject: "4711", Email: "Alice@example.test", Groups: []string{"developers", "security"}}
+		_, err = w.smash(double)
+		w.refused(err, CodePolicy, "has not been reviewed yet")
+		_, err = w.Review(t.Context(), double, g.ID, true, "")
+		w.refused(err, CodeForbidden, "what they did themselves")
 		if list, err := w.Reviews(t.Context(), sam, ReviewFilter{Due: true}); err != nil || len(list) != 1 {
 			t.Errorf("%v, %v", list, err)
 		}
@@ -345,6 +351,38 @@ func TestBreakGlass(t *testing.T) {
 		if _, err := w.smash(alice); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// The next page of reviews begins behind the last one, also when that was done meanwhile.
+func TestPagesOfReviews(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		if err := w.Reload(t.Context(), breakable()); err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, who := range []auth.Identity{alice, dana} {
+			r, err := w.smash(who)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Release(t.Context(), who, r.Grant); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, r.Grant)
+			time.Sleep(time.Second) // so that the one is due before the other
+		}
+		if _, err := w.Review(t.Context(), sam, ids[0], true, ""); err != nil {
+			t.Fatal(err)
+		}
+		for after, want := range map[string]string{"": ids[1], ids[0]: ids[1], ids[1]: ""} {
+			list, err := w.Reviews(t.Context(), sam, ReviewFilter{Due: true, After: after})
+			if err != nil || len(list) > 1 || (len(list) == 1) != (want != "") || (want != "" && list[0].ID != want) {
+				t.Errorf("behind %q: %v, %v", after, list, err)
+			}
+		}
+		_, err := w.Reviews(t.Context(), sam, ReviewFilter{After: "gnone"})
+		w.refused(err, CodeNotFound, "no review")
 	})
 }
 

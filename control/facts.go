@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	"github.com/curfewdb/curfew/auth"
@@ -28,4 +29,10 @@ func facts(tx *store.Tx, who auth.Identity, now time.Time) (f policy.Facts, err 
 		f.Debt = f.Debt || r.Session == ""
 	}
 	return f, err
+}
+
+// debtElsewhere reports whether somebody owes a review for a glass that they broke under another of their identities.
+func debtElsewhere(tx *store.Tx, who auth.Identity) (bool, error) {
+	open, err := tx.Reviews(store.ReviewFilter{Open: true})
+	return slices.ContainsFunc(open, func(r store.Review) bool { return r.Session == "" && r.Identity.SameHuman(who) }), err
 }

@@ -43,6 +43,9 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 	err = d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
 		now := moment(tx)
 		past, err := facts(tx, who, now)
+		if err == nil && ask.BreakGlass && !past.Debt {
+			past.Debt, err = debtElsewhere(tx, who)
+		}
 		if err != nil {
 			return err
 		}

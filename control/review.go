@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,22 +46,6 @@ func indebt(tx *store.Tx, g policy.Grant, reason string) error {
 	return tx.Notify(store.Notice{Kind: store.NoticeBreakGlass, Request: g.Request, Grant: g.ID, By: g.Identity.Label(), Text: reason})
 }
 
-// mayReview says who may: those that the rule named, or else whoever may read the target's recordings; never
-// the person themself, and no program.
-func mayReview(p *policy.Policy, who auth.Identity, r Review) bool {
-	switch {
-	case who.Same(r.Identity) || who.Workload:
-		return false
-	case named(r.By):
-		return r.By.Matches(who)
-	}
-	return p.MayRead(who, r.Target)
-}
-
-func named(w policy.Who) bool {
-	return w.Anyone || len(w.Groups)+len(w.Emails)+len(w.Subjects)+len(w.Issuers) > 0
-}
-
 // Reviews lists the reviews that who may know of, the earliest due first: of what they did, what they may
 // review, and what they may read.
 func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (seen []Review, err error) {
@@ -72,10 +57,12 @@ func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (
 	err = d.store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Reviews(store.ReviewFilter{Open: f.Open || f.Due, By: by, Target: f.Target})
 		if f.After != "" {
-			all = all[slices.IndexFunc(all, func(r Review) bool { return r.ID == f.After })+1:]
+			if all, err = behind(tx, all, f.After, err); err != nil {
+				return err
+			}
 		}
 		for _, r := range all {
-			may := mayReview(p, who, r)
+			may := p.MayReview(who, r.Identity, r.By, r.Target)
 			if (f.Due && !may) || (!may && !who.Same(r.Identity) && !p.MayRead(who, r.Target)) {
 				continue
 			}
@@ -85,7 +72,26 @@ func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (
 		}
 		return err
 	})
-	return seen, failed(err, "review", "")
+	return seen, failed(err, "review", f.After)
+}
+
+// behind is what comes behind a review in a list of them, be it in the list itself or not any more: it may have been
+// done since the page before.
+func behind(tx *store.Tx, all []Review, id string, err error) ([]Review, error) {
+	if err != nil {
+		return nil, err
+	}
+	last, err := tx.Review(id)
+	if err != nil {
+		return nil, err
+	}
+	at, found := slices.BinarySearchFunc(all, last, func(r, last Review) int {
+		return cmp.Or(r.Due.Compare(last.Due), strings.Compare(r.ID, last.ID))
+	})
+	if found {
+		at++
+	}
+	return all[at:], nil
 }
 
 // Review is somebody else's word on what was done. It is given once.
@@ -127,11 +133,11 @@ func (d *Desk) Review(ctx context.Context, who auth.Identity, id string, ok bool
 // reviewable says why somebody can't review this now; nil: they can.
 func reviewable(tx *store.Tx, p *policy.Policy, who auth.Identity, r Review) error {
 	switch {
-	case who.Same(r.Identity):
+	case who.SameHuman(r.Identity):
 		return &Error{Code: CodeForbidden, Public: "nobody reviews what they did themselves", Next: "somebody else has to: curfew reviews --due shows it to them"}
-	case !mayReview(p, who, r) && p.MayRead(who, r.Target):
+	case !p.MayReview(who, r.Identity, r.By, r.Target) && p.MayRead(who, r.Target):
 		return &Error{Code: CodeForbidden, Public: "you may read this and are not among those who may review it", Next: "whoever may sees it with: curfew reviews --due"}
-	case !mayReview(p, who, r):
+	case !p.MayReview(who, r.Identity, r.By, r.Target):
 		return store.ErrNotFound
 	case !r.Done.IsZero():
 		return &Error{Code: CodeConflict, Public: fmt.Sprintf("%s has reviewed it already, at %s", r.Reviewer.Label(), clockTime(r.Done)), Next: "nothing is left to do"}

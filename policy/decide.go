@@ -22,12 +22,12 @@ type StepUpError struct{ StepUp StepUp }
 func (e *StepUpError) Error() string { return "deciding takes a login that shows " + e.StepUp.Words() }
 
 // Tally counts the decisions of a request: the status they lead to, and how many approvals are still
-// needed. One deny ends a request. Approvals count by person, however often one has spoken and under
-// whatever e-mail or group, and the requester's own never counts. Of each party there must be somebody, and
+// needed. One deny ends a request. Approvals count by human, however often one has spoken and under
+// whichever identity, e-mail or group, and the requester's own never counts. Of each party there must be somebody, and
 // nobody stands for two parties.
 func Tally(r Request) (Status, int) {
 	for _, d := range r.Decisions {
-		if !d.Approve && d.Identity.Subject != "" && !d.Identity.Same(r.Identity) {
+		if !d.Approve && d.Identity.Subject != "" && !d.Identity.SameHuman(r.Identity) {
 			return Denied, 0
 		}
 	}
@@ -42,13 +42,13 @@ func Tally(r Request) (Status, int) {
 // stronger or newer login (*StepUpError); to deny never does.
 func (p *Policy) MayDecide(who auth.Identity, r Request, approve bool, now time.Time) error {
 	switch {
-	case who.Same(r.Identity):
+	case who.SameHuman(r.Identity):
 		return ErrSelf
 	case !p.Decider(who, r):
 		return ErrStranger
 	case r.Status != Open || r.Late(now):
 		return ErrEnded
-	case approve && slices.ContainsFunc(r.Decisions, func(d Decision) bool { return d.Identity.Same(who) }):
+	case approve && slices.ContainsFunc(r.Decisions, func(d Decision) bool { return d.Identity.SameHuman(who) }):
 		return ErrTwice
 	case approve && r.Approvals.MFA != nil && !r.Approvals.MFA.Met(who, now):
 		return &StepUpError{StepUp(*r.Approvals.MFA)}
@@ -62,9 +62,9 @@ func (r Request) Late(now time.Time) bool {
 }
 
 // Decider reports whether who is one of those whose word counts on this request, open or ended.
-// The requester never is, and no program is.
+// The requester never is, under none of their identities, and no program is.
 func (p *Policy) Decider(who auth.Identity, r Request) bool {
-	if who.Workload || who.Same(r.Identity) || !r.Approvals.selects(who) {
+	if who.Workload || who.SameHuman(r.Identity) || !r.Approvals.selects(who) {
 		return false
 	}
 	_, known := p.Targets[r.Target]
@@ -76,6 +76,26 @@ func (p *Policy) MayRead(who auth.Identity, target string) bool {
 	return slices.ContainsFunc(p.Readers, func(r Reader) bool {
 		return named(r.Targets, target) && r.Who.Matches(who)
 	})
+}
+
+// MayReview reports whether who may look at what somebody did on a target: one of the Reviewers, never that person
+// themself, and no program.
+func (p *Policy) MayReview(who, of auth.Identity, by Who, target string) bool {
+	return !who.SameHuman(of) && !who.Workload && slices.ContainsFunc(p.Reviewers(by, target), func(w Who) bool { return w.Matches(who) })
+}
+
+// Reviewers are those whom a rule names for its reviews, or, where it names nobody, whoever may read the target's
+// recordings.
+func (p *Policy) Reviewers(by Who, target string) (all []Who) {
+	if !by.empty() {
+		return []Who{by}
+	}
+	for _, r := range p.Readers {
+		if named(r.Targets, target) {
+			all = append(all, r.Who)
+		}
+	}
+	return all
 }
 
 // MayRevoke reports whether who may end a grant of this request: its holder, those who could have

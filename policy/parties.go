@@ -50,8 +50,8 @@ func (a Approvals) unheard(people []auth.Identity) []Who {
 // approvers gives the people who have approved, each once, as they were then. The requester is none.
 func (r Request) approvers() (people []auth.Identity) {
 	for _, d := range r.Decisions {
-		known := func(id auth.Identity) bool { return id.Same(d.Identity) }
-		if d.Approve && d.Identity.Subject != "" && !d.Identity.Same(r.Identity) && !slices.ContainsFunc(people, known) {
+		known := func(id auth.Identity) bool { return id.SameHuman(d.Identity) }
+		if d.Approve && d.Identity.Subject != "" && !d.Identity.SameHuman(r.Identity) && !slices.ContainsFunc(people, known) {
 			people = append(people, d.Identity)
 		}
 	}

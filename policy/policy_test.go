@@ -154,8 +154,12 @@ func no(who auth.Identity) policy.Decision  { return policy.Decision{Identity: w
 func TestTally(t *testing.T) {
 	again := carol
 	again.Email, again.Groups = "carol@elsewhere.test", []string{"security"}
+	elsewhere := carol // her account at another issuer
+	elsewhere.Issuer, elsewhere.Subject, elsewhere.Email = "https://other.test", "4711", "Carol@Example.test"
 	namesake := carol
-	namesake.Issuer = "https://other.test"
+	namesake.Issuer, namesake.Email = "https://other.test", "carol@other.test"
+	hers := alice
+	hers.Issuer, hers.Groups = "https://other.test", []string{"leads"}
 	for name, c := range map[string]struct {
 		r      policy.Request
 		status policy.Status
@@ -170,7 +174,10 @@ func TestTally(t *testing.T) {
 		"the same person twice":               {request(2, yes(carol), yes(carol)), policy.Open, 1},
 		"the same person in two groups":       {request(2, yes(carol), yes(again)), policy.Open, 1},
 		"one subject at two issuers is two":   {request(2, yes(carol), yes(namesake)), policy.Approved, 0},
+		"one human at two issuers is one":     {request(2, yes(carol), yes(elsewhere)), policy.Open, 1},
+		"no e-mail is nobody's":               {request(2, yes(auth.Identity{Issuer: issuer, Subject: "x"}), yes(auth.Identity{Issuer: issuer, Subject: "y"})), policy.Approved, 0},
 		"the requester":                       {request(1, yes(alice)), policy.Open, 1},
+		"the requester at another issuer":     {request(1, yes(hers)), policy.Open, 1},
 		"nobody":                              {request(1, yes(auth.Identity{Issuer: issuer})), policy.Open, 1},
 		"one deny ends it":                    {request(2, yes(bob), no(sam)), policy.Denied, 0},
 		"a deny after one's own approval":     {request(2, yes(bob), no(bob)), policy.Denied, 0},
@@ -186,6 +193,8 @@ func TestMayDecide(t *testing.T) {
 	p := example()
 	lead := alice // the requester got into the group that decides
 	lead.Groups = []string{"leads", "security"}
+	hers, his := lead, bob // their accounts at another issuer
+	hers.Issuer, his.Issuer, his.Email = "https://other.test", "https://other.test", "Bob@Example.test"
 	ended := request(1)
 	ended.Status = policy.Lapsed
 	late := request(1)
@@ -202,6 +211,8 @@ func TestMayDecide(t *testing.T) {
 		"a lead denies":            {bob, request(1), false, nil},
 		"the requester":            {lead, request(1), true, policy.ErrSelf},
 		"the requester denies":     {lead, request(1), false, policy.ErrSelf},
+		"under another identity":   {hers, request(1), true, policy.ErrSelf},
+		"twice as two":             {his, request(2, yes(bob)), true, policy.ErrTwice},
 		"a stranger":               {dana, request(1), true, policy.ErrStranger},
 		"a stranger denies":        {dana, request(1), false, policy.ErrStranger},
 		"twice":                    {bob, request(2, yes(bob)), true, policy.ErrTwice},
