@@ -482,6 +482,56 @@ func TestMail(t *testing.T) {
 	}
 }
 
+// Nobody decides on a broken glass, so nobody's word on requests says who hears of it: whoever has to review it does,
+// and so of every review that is due; never the person whose doing it is.
+func TestMailOfABrokenGlass(t *testing.T) {
+	for name, c := range map[string]struct {
+		by   policy.Who
+		want []string
+	}{
+		"the readers":         {policy.Who{}, []string{"audit@example.test", "sam@example.test"}},
+		"whom the rule names": {policy.Who{Groups: []string{"owners"}, Emails: nil}, []string{"olga@example.test"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, o := newDesk(t), newOffice(t)
+			r := request("r1")
+			r.BreakGlass, r.Status, r.Approvals = true, policy.Approved, policy.Approvals{}
+			r.Review = &policy.Review{Within: time.Hour, By: c.by}
+			r.Identity.Groups = []string{"developers", "security", "owners"}
+			err := d.store.Update(t.Context(), func(tx *store.Tx) (err error) {
+				for i, who := range []auth.Identity{r.Identity, person("bob", "leads"), person("sam", "security"), person("olga", "owners")} {
+					err = errors.Join(err, tx.PutLogin(store.Login{Hash: []byte{byte(i)}, Identity: who}))
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := d.notifier(Destination{Name: "leads", URL: "smtp://" + o.Addr().String() + "/?from=curfew@example.test", To: ToApprovers})
+			p := &policy.Policy{Targets: map[string]policy.Target{"orders": {}}, Readers: []policy.Reader{
+				{Who: policy.Who{Groups: []string{"security"}}, Targets: []string{"*"}},
+				{Who: policy.Who{Emails: []string{"audit@example.test", r.Identity.Email}}, Targets: []string{"orders"}},
+				{Who: policy.Who{Emails: []string{"other@example.test"}}, Targets: []string{"shop"}}}}
+			n.policy = func() *policy.Policy { return p }
+			d.run(n)
+			for _, kind := range []string{store.NoticeBreakGlass, store.NoticeReviewOverdue} {
+				err := d.store.Update(t.Context(), func(tx *store.Tx) error {
+					return errors.Join(tx.PutRequest(r), tx.Notify(store.Notice{Kind: kind, Request: r.ID}))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.until("everybody's mails", func() bool { return len(o.got()) >= 2*len(c.want) })
+			for i, m := range o.got() {
+				if rcpt, _, _ := strings.Cut(m, "\n"); rcpt != "RCPT TO:<"+c.want[i%len(c.want)]+">" {
+					t.Errorf("mail %d: %s, want %s", i, rcpt, c.want[i%len(c.want)])
+				}
+			}
+		})
+	}
+}
+
 // Mail goes in clear to this machine only, unless the address says so.
 func TestMailTakesTLS(t *testing.T) {
 	for address, want := range map[string]bool{

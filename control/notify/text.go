@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/policy"
 	"github.com/curfewdb/curfew/store"
 )
@@ -137,9 +138,9 @@ func span(d time.Duration) string {
 	return s
 }
 
-// addresses are those whom a mail goes to: the requester, or who may decide. The latter are the addresses that
-// the destination names; where it names none, those of the request's rule, and of whoever has logged in here
-// and may decide.
+// addresses are those whom a mail goes to: the requester, or who may act on it: decide, or review where nobody
+// decides any more. The latter are the addresses that the destination names; where it names none, those that the
+// policy names for it, and of whoever has logged in here and may.
 func (n *Notifier) addresses(p *post, s subject) []string {
 	var all []string
 	add := func(address string) {
@@ -156,16 +157,32 @@ func (n *Notifier) addresses(p *post, s subject) []string {
 	if m := p.sender.(*mailer); len(m.to) > 0 {
 		return m.to
 	}
-	for _, w := range append([]policy.Who{s.Request.Approvals.From}, s.Request.Approvals.Parties...) {
+	named, may := n.concerned(s)
+	for _, w := range named {
 		for _, address := range w.Emails {
-			add(address)
+			if address != s.Request.Identity.Email {
+				add(address)
+			}
 		}
 	}
-	current := n.policy()
 	for _, who := range s.people {
-		if current.Decider(who, s.Request) {
+		if may(who) {
 			add(who.Email)
 		}
 	}
 	return all
+}
+
+// concerned says whom the policy names for what is to be done about a notice, and who may do it. Who broke the glass
+// asked nobody: there it is those who have to look at it.
+func (n *Notifier) concerned(s subject) (named []policy.Who, may func(auth.Identity) bool) {
+	p, r := n.policy(), s.Request
+	if s.Kind == store.NoticeRequestCreated {
+		return append([]policy.Who{r.Approvals.From}, r.Approvals.Parties...), func(who auth.Identity) bool { return p.Decider(who, r) }
+	}
+	var by policy.Who
+	if r.Review != nil {
+		by = r.Review.By
+	}
+	return p.Reviewers(by, r.Target), func(who auth.Identity) bool { return p.MayReview(who, r.Identity, by, r.Target) }
 }
