@@ -65,9 +65,7 @@ func TestFormatExample(t *testing.T) {
 // The commands of the example give the hashes that they are said to give.
 func TestFormatCommands(t *testing.T) {
 	for _, tool := range []string{"sh", "sed", "tr", "sha256sum", "xxd"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("no %s here", tool)
-		}
+		program(t, tool)
 	}
 	dir := t.TempDir()
 	text := block(t, "jsonl")

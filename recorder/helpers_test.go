@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,20 @@ func testHeader(session string) Header {
 		Target:   "orders", Level: "writer", Policy: "sha256:00", Engine: "postgres",
 		Account: "curfew_abc123_g0123456789", Database: "orders", Client: "127.0.0.1:50000",
 	}
+}
+
+// program finds a tool that the test can't do without. CI has them all (.ci/deps), and skips nothing.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is not installed", name)
+	default:
+		t.Skipf("%s is not installed", name)
+	}
+	return path
 }
 
 // openLibrary opens dir for the length of the test. It may be called again on the same dir after

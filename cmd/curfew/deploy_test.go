@@ -210,10 +210,14 @@ func TestEachAlertHasItsParagraph(t *testing.T) {
 	}
 }
 
-// Prometheus' own tool, where it is installed, agrees with the rules, and with when they fire.
+// Prometheus' own tool agrees with the rules, and with when they fire.
 func TestAlertsFire(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
-	if err != nil {
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "": // .ci/deps installs it
+		t.Fatal("promtool is not installed")
+	default:
 		t.Skip("promtool is not installed")
 	}
 	for _, args := range [][]string{{"check", "rules", "curfew.rules.yml"}, {"test", "rules", "curfew.rules_test.yml"}} {

@@ -94,7 +94,7 @@ func psql(t *testing.T, dsn, script string, args ...string) (string, *osexec.Cmd
 	t.Helper()
 	path, err := osexec.LookPath("psql")
 	if err != nil {
-		t.Skip("no psql")
+		t.Fatal("no psql: apt-get install postgresql-client")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
