@@ -32,9 +32,9 @@ type summary struct {
 	answered uint64 // last statement that has a result
 }
 
-// scan reads to the end, and gives each line, and the tree with it, to each. On an error the summary
+// scan reads to the end, and gives each line, its event, and the tree with it, to each. On an error the summary
 // covers what came before.
-func (s *summary) scan(r *Reader, each func(line []byte, t *Tree) error) error {
+func (s *summary) scan(r *Reader, each func(line []byte, e *Event, t *Tree) error) error {
 	for {
 		line, e, err := r.Next()
 		if err == io.EOF {
@@ -51,7 +51,7 @@ func (s *summary) scan(r *Reader, each func(line []byte, t *Tree) error) error {
 		s.event(&e)
 		s.good += int64(len(line)) + 1
 		if each != nil {
-			if err := each(line, &s.tree); err != nil {
+			if err := each(line, &e, &s.tree); err != nil {
 				return err
 			}
 		}
@@ -148,7 +148,7 @@ func (t *tally) sum() string { return hex.EncodeToString(t.hash.Sum(nil)) }
 
 // scanSealed makes a pass over the bytes of a sealed file. length and sha cover all of r, whatever is
 // wrong with its content.
-func scanSealed(r io.Reader, each func(line []byte, t *Tree) error) (s *summary, length int64, sha string, err error) {
+func scanSealed(r io.Reader, each func(line []byte, e *Event, t *Tree) error) (s *summary, length int64, sha string, err error) {
 	s = &summary{}
 	t := newTally(r)
 	z, err := newDecoder(t)

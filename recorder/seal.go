@@ -268,7 +268,7 @@ type text func(from io.Reader, to io.Writer) (*summary, error)
 // decoded is a text of which nothing is known before.
 func decoded(from io.Reader, to io.Writer) (*summary, error) {
 	sum := &summary{}
-	err := sum.scan(NewReader(from), func(line []byte, _ *Tree) error {
+	err := sum.scan(NewReader(from), func(line []byte, _ *Event, _ *Tree) error {
 		if _, err := to.Write(line); err != nil {
 			return err
 		}

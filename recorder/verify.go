@@ -35,6 +35,11 @@ func (e *MismatchError) Error() string {
 // joins a *MismatchError for each difference and a *FormatError where the content is damaged; nil means
 // that the recording is, to the byte, the one that was sealed.
 func VerifyFile(r io.Reader, s Sealed, prefixes ...TreeState) (Report, error) {
+	return VerifyEvents(r, s, nil, prefixes...)
+}
+
+// VerifyEvents is VerifyFile, and shows each event as it passes, right or not.
+func VerifyEvents(r io.Reader, s Sealed, see func(*Event), prefixes ...TreeState) (Report, error) {
 	var wrong []error
 	differ := func(field, want, got string) {
 		if want != got {
@@ -45,7 +50,10 @@ func VerifyFile(r io.Reader, s Sealed, prefixes ...TreeState) (Report, error) {
 	for _, p := range prefixes {
 		roots[p.Count] = ""
 	}
-	sum, length, sha, err := scanSealed(r, func(_ []byte, t *Tree) error {
+	sum, length, sha, err := scanSealed(r, func(_ []byte, e *Event, t *Tree) error {
+		if see != nil {
+			see(e)
+		}
 		if _, asked := roots[t.Count()]; asked {
 			root := t.Root()
 			roots[t.Count()] = hex.EncodeToString(root[:])

@@ -42,6 +42,7 @@ type Recordings interface {
 type Source struct {
 	Ledger     Ledger
 	Recordings Recordings
+	Dialects   map[string]recorder.Dialect // by engine: JSONL says by them what was inside the intended SQL; nil: it says nothing
 }
 
 // Progress is told after each recording; Err says that one could not be read and was left out, which

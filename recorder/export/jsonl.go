@@ -27,7 +27,8 @@ type joined struct {
 	Account string `json:"account"`
 	Client  string `json:"client"`
 	Node    string `json:"node"`
-	// and "at", the event's time: the session's beginning and its microseconds
+	// and "at", the event's time: the session's beginning and its microseconds; and "intended", inside or
+	// outside, on the last line of what was sent to be executed, if the request names the SQL that it is for
 }
 
 // JSONL writes each event of each session in scope as one JSON object a line: who, where and when,
@@ -61,7 +62,7 @@ func JSONL(ctx context.Context, w io.Writer, src Source, scope Scope, progress f
 		}
 		done++
 		var left *unreadable
-		err := about.flatten(ctx, out, src.Recordings, id)
+		err := about.flatten(ctx, out, src, id)
 		if err != nil && !errors.As(err, &left) {
 			return fmt.Errorf("export: %w", err)
 		}
@@ -79,14 +80,14 @@ func JSONL(ctx context.Context, w io.Writer, src Source, scope Scope, progress f
 	return nil
 }
 
-func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, recordings Recordings, id string) error {
+func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, src Source, id string) error {
 	s := c.sessions[id]
 	g := c.grants[s.Grant]
 	j := joined{
 		Session: id, Grant: s.Grant, Request: g.Request, Person: g.Person.Email, Issuer: g.Person.Issuer,
 		Subject: g.Person.Subject, Target: s.Target, Level: g.Level, Account: s.Account, Client: s.Client, Node: s.Node,
 	}
-	r, err := recordings.Open(id)
+	r, err := src.Recordings.Open(id)
 	if err != nil {
 		return &unreadable{err}
 	}
@@ -98,7 +99,7 @@ func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, recordings Rec
 	head = append(head[:len(head)-1], `,"at":"`...)
 	begin := len(head)
 	began := s.began
-	lines := recorder.NewReader(r)
+	lines, judge := recorder.NewReader(r), c.judged(src.Dialects, s)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -117,7 +118,7 @@ func (c *catalog) flatten(ctx context.Context, out *bufio.Writer, recordings Rec
 		if err != nil {
 			return err
 		}
-		if err := splice(out, head, line); err != nil {
+		if err := splice(out, append(head, verdict(judge, &e)...), line); err != nil {
 			return err
 		}
 	}

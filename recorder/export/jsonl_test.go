@@ -46,7 +46,7 @@ func BenchmarkJSONL(b *testing.B) {
 	out := bufio.NewWriterSize(&n, 64<<10)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.flatten(context.Background(), out, text, "s1"); err != nil {
+		if err := c.flatten(context.Background(), out, Source{Recordings: text}, "s1"); err != nil {
 			b.Fatal(err)
 		}
 	}

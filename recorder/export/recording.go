@@ -20,7 +20,11 @@ func (s *story) sealedRecording(name, id string, r io.Reader) {
 		s.report.bad(name, "the ledger does not say that session %s is sealed", id)
 		return
 	}
-	rep, err := recorder.VerifyFile(r, *session.sealed, session.moved...)
+	judge := s.judged(session)
+	rep, err := recorder.VerifyEvents(r, *session.sealed, seer(judge), session.moved...)
+	if judge != nil {
+		judge.Close()
+	}
 	for _, e := range flatten(err) {
 		s.report.bad(name, "%v", e)
 	}
@@ -54,6 +58,7 @@ func (s *story) openRecording(name, id string, r io.Reader) {
 		micros   int64
 		lines    = recorder.NewReader(r)
 		expected = len(roots)
+		judge    = s.judged(session)
 	)
 	for {
 		line, e, err := lines.Next()
@@ -66,6 +71,7 @@ func (s *story) openRecording(name, id string, r io.Reader) {
 		}
 		leaf := recorder.Leaf(line, e)
 		tree.Append(leaf)
+		seer(judge)(&e)
 		if e.Erased != "" {
 			s.report.bad(name, "event %d is erased: nothing is erased before its recording is sealed", e.Seq)
 		}
@@ -86,6 +92,9 @@ func (s *story) openRecording(name, id string, r io.Reader) {
 				s.report.bad(name, "its first %d events are not those that the ledger has", tree.Count())
 			}
 		}
+	}
+	if judge != nil {
+		judge.Close()
 	}
 	if expected > 0 {
 		s.report.bad(name, "it is cut off: it holds %d events, the ledger has seen %d", tree.Count(),

@@ -39,6 +39,8 @@ type Report struct {
 	Events     uint64 `json:"events"`     // leaves in them
 	Statements uint64 `json:"statements"`
 
+	Intended []Intended `json:"intended,omitempty"` // of grants with recordings here, whose request names the SQL that it is for
+
 	Findings []Finding `json:"findings"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/recorder"
+	"github.com/curfewdb/curfew/recorder/intended"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
@@ -34,6 +35,9 @@ type story struct {
 	order        []string // sessions as they were opened
 	reviews      map[string]*reviewStory
 	debts        map[string]string // by person: the break-glass grant that nobody has reviewed yet
+
+	dialects map[string]recorder.Dialect
+	judges   map[string]*intended.Judge // by grant
 }
 
 type requestStory struct {
@@ -91,6 +95,7 @@ func newStory(r *Report, key string) *story {
 		policies: map[string]bool{}, requests: map[string]*requestStory{},
 		grants: map[string]*grantStory{}, sessions: map[string]*sessionStory{},
 		reviews: map[string]*reviewStory{}, debts: map[string]string{},
+		judges: map[string]*intended.Judge{},
 	}
 }
 

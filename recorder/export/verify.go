@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/ledger"
 )
 
@@ -24,6 +25,8 @@ type VerifyOptions struct {
 	Key      string            // the installation's verifier key
 	Anchor   string            // file of checkpoints that somebody else keeps; may be empty
 	Progress func(name string) // told before each member is read; may be nil
+
+	Dialects map[string]recorder.Dialect // by engine: what was run is held against what was intended; nil: it is not
 }
 
 // Verify reads the bundle at path, a directory or a .tar.zst, and judges it. An error means that it
@@ -35,6 +38,7 @@ func Verify(ctx context.Context, path string, o VerifyOptions) (Report, error) {
 	}
 	v := &verifier{ctx: ctx, o: o, seen: map[string]bool{}, anchors: map[int64]tlog.Hash{}}
 	v.story = newStory(&v.report, o.Key)
+	v.story.dialects = o.Dialects
 	if err := v.readAnchors(); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
@@ -269,6 +273,7 @@ func (v *verifier) finish() {
 		v.report.note("anchor", "none was given: whether the ledger was cut off or rewritten by the key's holder can't be told")
 	}
 	v.story.finish()
+	v.story.finishIntended()
 	// What is wrong comes first, in the order in which it was found.
 	slices.SortStableFunc(v.report.Findings, func(a, b Finding) int { return rank(a.Severity) - rank(b.Severity) })
 }

@@ -15,6 +15,15 @@ const (
 	backslashes = recorder.DialectBackslashes
 )
 
+var engines = map[string]recorder.Dialect{"0": dollars, "1": backslashes}
+
+// begin begins a session of a dialect.
+func begin(j *Judge, d recorder.Dialect) *Session {
+	s := j.Session()
+	s.See(&recorder.Event{Type: recorder.TypeHeader, Header: &recorder.Header{Session: "s1", Engine: fmt.Sprint(int(d))}})
+	return s
+}
+
 func TestWhatIsTheSame(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -81,13 +90,13 @@ func TestWhatIsTheSame(t *testing.T) {
 		{"a block", backslashes, "begin not atomic select 1; select 2; end", "BEGIN NOT ATOMIC select 1; select 2; end", false}, // NOT is a keyword, ATOMIC none
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			j := NewJudge("r1", c.intended)
-			s := j.Session(c.d)
+			j := NewJudge("r1", c.intended, engines)
+			s := begin(j, c.d)
 			text := recorder.Redact(c.d, []byte(c.ran))
 			v, _ := s.See(&recorder.Event{Type: recorder.TypeStatement, Kind: recorder.KindSimple, ID: 1, Text: text})
 			s.Close()
 			want := map[bool]Verdict{true: Inside, false: Outside}[c.same]
-			r := j.Report(c.d)
+			r := j.Report(fmt.Sprint(int(c.d)))
 			if v != want || r.Executed != r.Inside+r.Outside || (r.Inside == r.Executed) != c.same {
 				t.Errorf("%q of %q is %s: %+v", c.ran, c.intended, v, r)
 			}
@@ -124,9 +133,9 @@ func TestASessionIsJudged(t *testing.T) {
 	for _, d := range []recorder.Dialect{dollars, backslashes} {
 		t.Run(fmt.Sprint(d), func(t *testing.T) {
 			param := map[recorder.Dialect]string{dollars: "$1", backslashes: "?"}[d]
-			j := NewJudge("r1", "begin; update t set a = "+param+" where id = 7;\n-- and then\ncommit; vacuum")
-			s := story{t, j.Session(d)}
-			s.see(recorder.Event{Type: recorder.TypeHeader, Header: &recorder.Header{Session: "s1", Began: began}}, "")
+			j := NewJudge("r1", "begin; update t set a = "+param+" where id = 7;\n-- and then\ncommit; vacuum", engines)
+			s := story{t, begin(j, d)}
+			s.see(recorder.Event{Type: recorder.TypeHeader, Header: &recorder.Header{Session: "s1", Began: began, Engine: fmt.Sprint(int(d))}}, "")
 			s.see(stmt(1, recorder.KindSimple, 0, "BEGIN"), Inside)
 			s.see(answer(1, ""), "")
 			s.see(stmt(2, recorder.KindPrepare, 0, "UPDATE t SET a="+param+" WHERE id=7"), "")
@@ -154,7 +163,7 @@ func TestASessionIsJudged(t *testing.T) {
 			s.see(recorder.Event{Erased: "00"}, "")
 			s.s.Close()
 
-			r := j.Report(d)
+			r := j.Report(fmt.Sprint(int(d)))
 			if r.Sessions != 1 || r.Executed != 9 || r.Inside != 5 || r.Outside != 4 || r.NotExecuted != 2 || r.Erased != 1 || r.LeftOut != 0 {
 				t.Errorf("%+v", r)
 			}
@@ -186,8 +195,8 @@ func TestAWholeTextThatWasAgreedTo(t *testing.T) {
 		text: Inside, text + ";": Inside, `insert into t values ('it\'s')`: Inside, "delete  from u where a = 1": Inside,
 		`insert into t values ('it\'s');  delete from u where a = 1`: Outside,
 	} {
-		j := NewJudge("r1", text)
-		s := j.Session(backslashes)
+		j := NewJudge("r1", text, engines)
+		s := begin(j, backslashes)
 		if got, _ := s.See(&recorder.Event{Type: recorder.TypeStatement, Kind: recorder.KindSimple, ID: 1, Text: []byte(ran)}); got != want {
 			t.Errorf("%s is %s", ran, got)
 		}
@@ -196,8 +205,8 @@ func TestAWholeTextThatWasAgreedTo(t *testing.T) {
 
 // Whatever comes, what is held of it is bounded, and nothing is lost from the counts.
 func TestMuchIsCounted(t *testing.T) {
-	j := NewJudge("r1", "select 1")
-	s := j.Session(dollars)
+	j := NewJudge("r1", "select 1", engines)
+	s := begin(j, dollars)
 	const n = 3 * many
 	for id := uint64(1); id <= n; id++ {
 		e := stmt(id, recorder.KindSimple, 0, "select "+strings.Repeat("x", 500))
@@ -213,7 +222,7 @@ func TestMuchIsCounted(t *testing.T) {
 		t.Errorf("a text that is too long to look at is %q", v)
 	}
 	s.Close()
-	r := j.Report(dollars)
+	r := j.Report(fmt.Sprint(int(dollars)))
 	if r.Outside != n+1 || len(r.Statements) != maxLines || r.LeftOut != n+1-maxLines || len(r.Statements[0].Text) > shown+len("…") {
 		t.Errorf("%d outside, %d listed, %d left out", r.Outside, len(r.Statements), r.LeftOut)
 	}

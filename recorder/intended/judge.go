@@ -28,7 +28,7 @@ type Report struct {
 	NotExecuted uint64 `json:"not_executed" doc:"Statements that were sent, and that the database was not given or did not come to"`
 	Erased      uint64 `json:"erased,omitempty" doc:"Events that were erased: what they held can't be compared"`
 	Planned     []Plan `json:"planned" doc:"The statements of the intended SQL"`
-	Statements  []Line `json:"statements" doc:"The first 1,000 outside, and the first 1,000 of the others"`
+	Statements  []Line `json:"statements" doc:"Those outside, and the others, each up to a number"`
 	LeftOut     uint64 `json:"left_out,omitempty" doc:"How many statements are not listed"`
 	listed      [2]int
 }
@@ -57,14 +57,16 @@ const (
 
 // Judge makes a Report of the recordings of a grant, one after another.
 type Judge struct {
-	report Report
-	keys   map[string][]int // what the intended SQL has, by key
-	sets   map[recorder.Dialect]map[string][]int
+	Lines int // how many statements outside are listed at most, and how many others
+
+	report   Report
+	dialects map[string]recorder.Dialect
+	sets     map[recorder.Dialect]map[string][]int // what the intended SQL has, by key
 }
 
-// NewJudge judges by a request's intended SQL. None at all is the caller's to see.
-func NewJudge(request, sql string) *Judge {
-	return &Judge{report: Report{Request: request, SQL: sql, Planned: []Plan{}, Statements: []Line{}}, sets: map[recorder.Dialect]map[string][]int{}}
+// NewJudge judges by a request's intended SQL, which is read in the dialect of the engine.
+func NewJudge(request, sql string, dialects map[string]recorder.Dialect) *Judge {
+	return &Judge{Lines: maxLines, dialects: dialects, report: Report{Request: request, SQL: sql, Planned: []Plan{}, Statements: []Line{}}, sets: map[recorder.Dialect]map[string][]int{}}
 }
 
 // prepare reads the intended SQL in a dialect; all sessions of a grant are of one.
@@ -88,9 +90,11 @@ func (j *Judge) prepare(d recorder.Dialect) map[string][]int {
 	return keys
 }
 
-// Report gives what was found so far.
-func (j *Judge) Report(d recorder.Dialect) Report {
-	j.prepare(d) // where there was no session
+// Report gives what was found so far. The engine is that of the grant's target, for where there was no session.
+func (j *Judge) Report(engine string) Report {
+	if len(j.sets) == 0 {
+		j.prepare(j.dialects[engine])
+	}
 	return j.report
 }
 
@@ -113,7 +117,7 @@ func (j *Judge) add(l Line, plans []int) {
 		r.Outside++
 		kind = 0
 	}
-	if r.listed[kind] == maxLines {
+	if r.listed[kind] >= j.Lines {
 		r.LeftOut++
 		return
 	}

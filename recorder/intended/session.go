@@ -1,6 +1,7 @@
 package intended
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -47,16 +48,19 @@ type sent struct {
 	failed  string
 }
 
-// Session begins the next recording of the grant.
-func (j *Judge) Session(d recorder.Dialect) *Session {
+// Session begins the next recording of the grant. Its header says which engine it is of.
+func (j *Judge) Session() *Session {
 	j.report.Sessions++
-	return &Session{judge: j, dialect: d, keys: j.prepare(d)}
+	return &Session{judge: j}
 }
 
-// Read judges a whole recording, as recorder.Library.Open gives it.
-func (s *Session) Read(r io.Reader) error {
+// Read judges a whole recording, as recorder.Library.Open gives it, until ctx ends.
+func (s *Session) Read(ctx context.Context, r io.Reader) error {
 	lines := recorder.NewReader(r)
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		_, e, err := lines.Next()
 		if errors.Is(err, io.EOF) {
 			s.Close()
@@ -77,6 +81,8 @@ func (s *Session) See(e *recorder.Event) (v Verdict, complete bool) {
 		s.judge.report.Erased++
 	case e.Type == recorder.TypeHeader:
 		s.id, s.began = e.Header.Session, e.Header.Began
+		s.dialect = s.judge.dialects[e.Header.Engine]
+		s.keys = s.judge.prepare(s.dialect)
 	case e.Type == recorder.TypeStatement:
 		return s.statement(e)
 	case e.Type == recorder.TypePart && e.Field == recorder.FieldText:
