@@ -39,6 +39,7 @@ type account struct {
 	since    time.Time                    // when it was made, by the server's clock; zero: not known
 	closing  bool                         // no session may join any more
 	cut      protocol.Cut                 // what cutting has learned so far
+	vacant   time.Time                    // since when nobody is in, by a look after the lock
 	clean    protocol.Clean               // what cleaning has learned so far
 }
 

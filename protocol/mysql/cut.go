@@ -103,11 +103,21 @@ func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
 	}
 	a.mu.Lock()
 	if a.cut.GoneAt.IsZero() {
-		a.cut.GoneAt = time.Now()
+		a.cut.GoneAt = a.vacant
 	}
 	a.cut.Left = 0
 	a.mu.Unlock()
 	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
+}
+
+// nobody notes that a look at the locked account found no backend. Looks that come after it confirm that, or
+// find somebody, who was killed: then it counts from the look that found nobody after them.
+func (a *account) nobody(killed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.cut.LockedAt.IsZero() && (killed || a.vacant.IsZero()) {
+		a.vacant = time.Now()
+	}
 }
 
 // orphans kills what outlived the user: nobody can log in as one that is not there, but whoever was in
@@ -242,6 +252,9 @@ func (a *account) drain(ctx context.Context, only ...uint32) ([]end, error) {
 		a.mu.Unlock()
 		if err == nil && len(left) > 0 && !pause(ctx, wait) {
 			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
+		}
+		if err == nil && len(left) == 0 && len(only) == 0 {
+			a.nobody(len(order) > 0)
 		}
 		if err != nil || len(left) == 0 {
 			return a.endsOf(ctx, seen, order, before, err == nil), err

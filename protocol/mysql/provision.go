@@ -353,7 +353,7 @@ func (a *account) adopt(ctx context.Context, c *conn, r row, host string) error 
 func (a *account) opened() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cut = protocol.Cut{}
+	a.cut, a.vacant = protocol.Cut{}, time.Time{}
 	a.killed = nil
 }
 

@@ -37,6 +37,7 @@ type account struct {
 	oid      uint32                       // the role's, once known
 	closing  bool                         // no session may join any more
 	cut      protocol.Cut                 // what cutting has learned so far
+	vacant   time.Time                    // since when nobody is in, by a look after the lock
 	clean    protocol.Clean               // what cleaning has learned so far
 }
 

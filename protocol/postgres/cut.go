@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/curfewdb/curfew/protocol"
 )
@@ -48,11 +49,23 @@ func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
 	}
 	a.mu.Lock()
 	if a.cut.GoneAt.IsZero() {
-		a.cut.GoneAt = time.Now()
+		if a.cut.GoneAt = a.vacant; a.vacant.IsZero() { // there is nothing on the server to look at
+			a.cut.GoneAt = time.Now()
+		}
 	}
 	a.cut.Left = 0
 	a.mu.Unlock()
 	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
+}
+
+// nobody notes that a look at the locked account found no backend. Looks that come after it confirm that, or
+// find somebody, who was killed: then it counts from the look that found nobody after them.
+func (a *account) nobody(killed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.cut.LockedAt.IsZero() && (killed || a.vacant.IsZero()) {
+		a.vacant = time.Now()
+	}
 }
 
 // orphans terminates what outlived the role: nobody can log in as one that is not there, but whoever was
@@ -100,7 +113,7 @@ func (a *account) locked() {
 // empty locks the account and terminates its backends until none is left. The caller has the killing
 // token; on nil nobody is in and nobody gets in.
 func (a *account) empty(ctx context.Context) error {
-	oid, err := a.lock(ctx)
+	oid, then, err := a.lock(ctx)
 	if errors.Is(err, errNoRole) {
 		return err
 	}
@@ -113,7 +126,7 @@ func (a *account) empty(ctx context.Context) error {
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
 		return err
 	}
-	ends, err := a.drainAll(ctx, oid)
+	ends, err := a.drainAll(ctx, oid, then)
 	a.note(a.engine.fates(ctx, ends))
 	if err != nil {
 		return err
@@ -121,15 +134,14 @@ func (a *account) empty(ctx context.Context) error {
 	return a.engine.cfg.Step.Do("cut.terminated")
 }
 
-// drainAll terminates the account's backends, and those that were logging in while the account was locked:
-// whoever passed the login check before that is being opened now, or is in.
-func (a *account) drainAll(ctx context.Context, oid uint32) ([]end, error) {
-	opening, err := a.engine.openings(ctx)
-	ends, killErr := a.drain(ctx, oid)
-	if err = errors.Join(err, killErr); err != nil || len(opening) == 0 {
+// drainAll terminates the account's backends, and those that were logging in when the account was locked:
+// whoever passed the login check before that was being opened then, or is in.
+func (a *account) drainAll(ctx context.Context, oid uint32, then look) ([]end, error) {
+	ends, err := a.drainOn(ctx, oid, then.ends)
+	if err != nil || len(then.opening) == 0 {
 		return ends, err
 	}
-	if err := a.engine.starting(ctx, opening); err != nil {
+	if err := a.engine.starting(ctx, then.opening); err != nil {
 		return ends, err
 	}
 	late, err := a.drain(ctx, oid)
@@ -147,99 +159,155 @@ func (a *account) vacate(ctx context.Context) error {
 	return err
 }
 
-// lock commits that nobody can log in, and gives the role's oid. A person can hold the lock on their own
-// role's row (BEGIN; ALTER ROLE …), so when the lock does not come at once their backends are terminated
-// first, and what they prepared under the account's own name is rolled back.
-func (a *account) lock(ctx context.Context) (uint32, error) {
+// look is what the server shows right after the lock was committed.
+type look struct {
+	opening map[opening]bool // connections that were being opened
+	ends    []end            // the account's backends, which were told to go
+}
+
+// lock commits that nobody can log in, and gives the role's oid, and who was there then. A person can hold the
+// lock on their own role's row (BEGIN; ALTER ROLE …), so when the lock does not come at once their backends are
+// terminated first, and what they prepared under the account's own name is rolled back.
+func (a *account) lock(ctx context.Context) (uint32, look, error) {
 	sql, err := statement("lock", vars{"account": a.spec.Name})
 	if err != nil {
-		return 0, err
+		return 0, look{}, err
 	}
 	for {
-		oid, err := a.tryLock(ctx, sql)
-		if is(err, "42704") {
-			return 0, errNoRole
+		oid, err := a.role(ctx)
+		var then look
+		if err == nil {
+			oid, then, err = a.tryLock(ctx, sql, oid)
+		}
+		if is(err, "42704") || errors.Is(err, errNoRole) {
+			return 0, look{}, errNoRole
 		}
 		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
-			return oid, err
+			return oid, then, err
 		}
-		oid, killErr := a.role(ctx)
-		var ends []end
-		if killErr == nil {
-			ends, killErr = a.drain(ctx, oid)
-			a.note(a.engine.fates(ctx, ends))
-		}
+		ends, killErr := a.drainOn(ctx, oid, then.ends)
+		a.note(a.engine.fates(ctx, ends))
 		if killErr == nil && len(ends) == 0 {
 			_, killErr = a.rollBack(ctx, oid, nil)
 		}
 		if killErr != nil {
-			return 0, errors.Join(err, killErr)
+			return 0, look{}, errors.Join(err, killErr)
 		}
 		if !pause(ctx, pollMost) {
-			return 0, errors.Join(err, context.Cause(ctx))
+			return 0, look{}, errors.Join(err, context.Cause(ctx))
 		}
 	}
 }
 
-// tryLock sends the lock, which is committed when it is answered.
-func (a *account) tryLock(ctx context.Context, sql string) (oid uint32, err error) {
+// tryLock sends the lock, which is committed when it is answered, and in the same breath asks who is being let
+// in and tells the account's backends to go, whether or not the lock came.
+func (a *account) tryLock(ctx context.Context, sql string, oid uint32) (now uint32, then look, err error) {
+	tell := a.teller()
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		results, err := c.PgConn().Exec(ctx, sql).ReadAll()
+		now, then = oid, look{opening: map[opening]bool{}}
+		for _, name := range []string{"oid", "starting", "terminate"} {
+			if _, err := c.Prepare(ctx, name, query(name)); err != nil { // once a connection
+				return err
+			}
+		}
+		p := c.PgConn().StartPipeline(ctx)
+		p.SendQueryParams(sql, nil, nil, nil, nil)
+		p.SendPipelineSync() // the commit
+		p.SendQueryPrepared("oid", [][]byte{[]byte(a.spec.Name)}, nil, nil)
+		p.SendQueryPrepared("starting", nil, nil, nil)
+		p.SendQueryPrepared("terminate", [][]byte{strconv.AppendUint(nil, uint64(oid), 10), []byte("{}")}, nil, nil)
+		err := p.Sync()
+		if err == nil {
+			err = errors.Join(rowsOf(p, nil), rowsOf(p, func(row [][]byte) error {
+				n, err := strconv.ParseUint(string(row[0]), 10, 32)
+				now = uint32(n)
+				return err
+			}), rowsOf(p, then.starts), rowsOf(p, func(row [][]byte) error {
+				e, err := tell(row)
+				then.ends = append(then.ends, e)
+				return err
+			}))
+		}
+		return errors.Join(err, p.Close())
+	})
+	if err == nil && now != oid { // another role of this name
+		then.ends, err = a.terminate(ctx, now, nil)
+	}
+	return now, then, err
+}
+
+// starts keeps a row of starting.sql.
+func (l look) starts(row [][]byte) error {
+	pid, err := strconv.ParseInt(string(row[0]), 10, 32)
+	l.opening[opening{int32(pid), string(row[1])}] = string(row[2]) == "t"
+	return err
+}
+
+// rowsOf reads the next answer of a pipeline, row by row, and the synchronization points before it.
+func rowsOf(p *pgconn.Pipeline, each func(row [][]byte) error) error {
+	for {
+		next, err := p.GetResults()
 		if err != nil {
 			return err
 		}
-		rows := results[len(results)-1].Rows
-		if len(rows) != 1 {
-			return errNoRole
+		rows, ok := next.(*pgconn.ResultReader)
+		if !ok {
+			continue
 		}
-		n, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
-		oid = uint32(n)
-		return err
-	})
-	return oid, err
+		for err == nil && rows.NextRow() {
+			err = each(rows.Values())
+		}
+		_, closed := rows.Close()
+		return errors.Join(err, closed)
+	}
 }
 
 // drain terminates the account's backends (only these, if any are named) until none is left.
 func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]end, error) {
-	seen := map[uint32]*end{}
-	var order []uint32
+	first, err := a.terminate(ctx, oid, only)
+	if err != nil {
+		return nil, err
+	}
+	return a.drainOn(ctx, oid, first, only...)
+}
+
+// drainOn goes on when a first look has been had.
+func (a *account) drainOn(ctx context.Context, oid uint32, left []end, only ...uint32) (ends []end, err error) {
+	seen := map[uint32]int{}
+	var took time.Duration
 	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
-		asked := time.Now()
-		left, err := a.terminate(ctx, oid, only)
-		took := time.Since(asked)
 		for _, e := range left {
-			old := seen[e.pid]
-			if old == nil {
-				seen[e.pid] = &e
-				order = append(order, e.pid)
+			i, known := seen[e.pid]
+			if !known {
+				seen[e.pid] = len(ends)
+				ends = append(ends, e)
 			} else if e.xid != "" {
-				old.xid = e.xid
+				ends[i].xid = e.xid
 			}
 		}
 		a.mu.Lock()
 		a.cut.Left = len(left)
 		a.mu.Unlock()
-		if err == nil && len(left) > 0 && !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
-			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
-		}
-		if err != nil || len(left) == 0 {
-			ends := make([]end, 0, len(order))
-			for _, pid := range order {
-				ends = append(ends, *seen[pid])
+		if len(left) == 0 {
+			if len(only) == 0 {
+				a.nobody(len(ends) > 0)
 			}
+			return ends, nil
+		}
+		if !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
+			return ends, fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
+		}
+		asked := time.Now()
+		if left, err = a.terminate(ctx, oid, only); err != nil {
 			return ends, err
 		}
+		took = time.Since(asked)
 	}
 }
 
 // terminate tells the account's backends to go, once, and gives those that were there.
 func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]end, error) {
-	links := map[uint32]session{}
-	inFlight := map[uint32]uint64{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
-		inFlight[l.pid()] = l.inFlight()
-	}
+	tell := a.teller()
 	pids := make([]int32, 0, len(only))
 	for _, pid := range only {
 		pids = append(pids, int32(pid))
@@ -247,22 +315,37 @@ func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]e
 	var ends []end
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		ends = nil
-		rows, err := c.Query(ctx, query("terminate"), int64(oid), pids)
+		rows, err := c.Query(ctx, query("terminate"), pgx.QueryResultFormats{pgx.TextFormatCode}, int64(oid), pids)
 		if err != nil {
 			return err
 		}
-		var e end
-		var pid int32
-		var told bool
-		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &e.idle, &told}, func() error {
-			e.pid = uint32(pid)
-			e.link, e.inFlight = links[e.pid], inFlight[e.pid]
+		defer rows.Close()
+		for rows.Next() {
+			e, err := tell(rows.RawValues())
+			if err != nil {
+				return err
+			}
 			ends = append(ends, e)
-			return nil
-		})
-		return err
+		}
+		return rows.Err()
 	})
 	return ends, err
+}
+
+// teller reads the rows of terminate.sql, as text, and knows whose the backends are that have joined by now.
+func (a *account) teller() func(row [][]byte) (end, error) {
+	links := map[uint32]session{}
+	inFlight := map[uint32]uint64{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+		inFlight[l.pid()] = l.inFlight()
+	}
+	return func(row [][]byte) (end, error) {
+		n, err := strconv.ParseUint(string(row[0]), 10, 32)
+		pid := uint32(n)
+		return end{pid: pid, xid: string(row[1]), address: string(row[2]), idle: string(row[3]) == "t",
+			link: links[pid], inFlight: inFlight[pid]}, err
+	}
 }
 
 // fates asks the server what became of the transactions in flight. A server that can't be asked makes

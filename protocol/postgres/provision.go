@@ -209,7 +209,7 @@ func (a *account) opened(oid uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.oid = oid
-	a.cut = protocol.Cut{}
+	a.cut, a.vacant = protocol.Cut{}, time.Time{}
 	a.killed = nil
 }
 
