@@ -86,7 +86,7 @@ func (d *Desk) askForMore(tx *store.Tx, p *policy.Policy, who auth.Identity, id,
 		}
 		return r, nil, err
 	}
-	past, err := facts(tx, who, now)
+	past, err := needed(tx, p, who, ask, now)
 	if err != nil {
 		return r, nil, err
 	}
@@ -156,6 +156,9 @@ func only(p *policy.Policy, rule string) *policy.Policy {
 
 // stands reports whether an open request is still good under a policy and for who its requester is by now.
 func stands(tx *store.Tx, p *policy.Policy, who auth.Identity, r policy.Request) bool {
+	if recall(tx, p, who, &r) != nil {
+		return false
+	}
 	if r.Extends == "" {
 		return p.Stands(who, r)
 	}

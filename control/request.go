@@ -42,7 +42,7 @@ func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (poli
 	var no error // what the policy says that is on the ledger
 	err = d.transact(ctx, func(tx *store.Tx, p *policy.Policy) error {
 		now := moment(tx)
-		past, err := facts(tx, who, now)
+		past, err := needed(tx, p, who, ask, now)
 		if err == nil && ask.BreakGlass && !past.Debt {
 			past.Debt, err = debtElsewhere(tx, who)
 		}

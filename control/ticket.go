@@ -109,7 +109,7 @@ func (d *Desk) confirmBy(ctx context.Context, who auth.Identity, ask policy.Ask,
 	}
 	var v policy.Verdict
 	err := d.store.View(ctx, func(tx *store.Tx) error {
-		past, err := facts(tx, who, tx.Now())
+		past, err := needed(tx, p, who, ask, tx.Now())
 		v = p.Judge(who, ask, past, tx.Now())
 		return err
 	})

@@ -25,6 +25,7 @@ type Condition struct {
 	source   *cel.Ast
 	program  cel.Program
 	partial  cel.Program // for what is not known
+	recalls  bool        // it speaks of the past
 }
 
 // MarshalJSON gives the text.

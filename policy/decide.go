@@ -113,10 +113,7 @@ func (p *Policy) MaySee(who auth.Identity, r Request) bool { return p.MayRevoke(
 // what the login showed are those of the asking.
 func (p *Policy) Stands(who auth.Identity, r Request) bool {
 	who.ACR, who.AMR, who.AuthTime, who.Declared = r.Identity.ACR, r.Identity.AMR, r.Identity.AuthTime, r.Identity.Declared
-	v := p.Judge(who, Ask{
-		Target: r.Target, Level: r.Level, Duration: r.Duration, Start: r.Start, Reason: r.Reason,
-		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass,
-	}, r.Facts, r.Created)
+	v := p.Judge(who, r.Ask(), r.Facts, r.Created)
 	return v.Allowed && v.Rule.Terms().equal(r.Terms) && p.Targets[r.Target].Levels[r.Level].equal(r.Can)
 }
 

@@ -194,6 +194,7 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 		return nil, []Mistake{{1, 1, "must be true or false, and is " + what}}
 	}
 	c := &Condition{Text: text, language: l, source: checked}
+	c.recalls = c.reads("history")
 	limit := cel.CostLimit(MaxCost)
 	var err error
 	if c.program, err = l.env.Program(checked, limit, cel.EvalOptions(cel.OptOptimize)); err == nil {

@@ -61,7 +61,11 @@ func (tx *Tx) Requests(f RequestFilter) ([]policy.Request, error) {
 	if f.Status != "" {
 		w.and("status = ?", string(f.Status))
 	}
-	if f.By != "" {
+	switch {
+	case f.By == "":
+	case f.Status == policy.Open: // few are, so they are not looked for among all that the person ever had
+		w.and("+person = ?", f.By)
+	default:
 		w.and("person = ?", f.By)
 	}
 	if f.Target != "" {

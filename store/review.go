@@ -81,11 +81,13 @@ func (tx *Tx) CountReviews(now time.Time) (open, overdue int, fresh bool, err er
 	return open, overdue, fresh, found(err, "reviews")
 }
 
-// Begun gives a person's grants that began between two times, the latest first; the last thousand of them.
-func (tx *Tx) Begun(person string, from, to time.Time) ([]policy.Grant, error) {
+// Begun gives a person's grants that began between two times, the latest first; the last thousand of them. One
+// that was ended before its begin never began.
+func (tx *Tx) Begun(person string, from, to time.Time) ([]policy.Past, error) {
 	var w where
 	w.and("person = ? AND starts >= ? AND starts <= ?", person, nanos(from), nanos(to))
-	return docs[policy.Grant](tx, "grants", `SELECT doc FROM grants`+w.limit("starts DESC, id", 1000), w.args...)
+	w.and("(ended = 0 OR ended > starts)")
+	return docs[policy.Past](tx, "grants", `SELECT doc FROM grants`+w.limit("starts DESC, id", 1000), w.args...)
 }
 
 // Owe makes a review, puts that on the ledger, and has whoever may do it told.
