@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Curfew is one `curfew dev` as a child process. Its directory, its ports and so its truth outlive it.
+// Curfew is one `curfew dev`, or `curfew serve`, as a child process. Its directory, its ports and so its truth outlive it.
 type Curfew struct {
 	Bin     string
 	Dir     string   // of the data
@@ -26,6 +26,7 @@ type Curfew struct {
 	Env     []string // beside this process's own
 	Webhook string   // that is told what happens; empty: none
 	Ops     string   // host:port of /healthz, /readyz and /metrics; empty: nowhere
+	Config  string   // path of the configuration of a `curfew serve`; empty: it is a `curfew dev`
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone and waited for
@@ -109,6 +110,9 @@ func (c *Curfew) Launch() error {
 	if c.Webhook != "" {
 		args = append(args, "--notify-webhook", c.Webhook)
 	}
+	if c.Config != "" {
+		args = []string{"serve", "--config", c.Config}
+	}
 	logFile, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -135,7 +139,11 @@ func (c *Curfew) logPath() string { return c.Dir + ".log" }
 // Log gives the end of what all the processes so far have logged, and have said on their terminal.
 func (c *Curfew) Log() string {
 	var all []byte
-	for _, path := range []string{filepath.Join(c.Dir, "curfew.log"), c.logPath()} {
+	paths := []string{c.logPath()}
+	if c.Config == "" {
+		paths = append([]string{filepath.Join(c.Dir, "curfew.log")}, paths...)
+	}
+	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			text = []byte(err.Error())
