@@ -71,7 +71,7 @@ func (b *Bearer) verified(ctx context.Context, raw string, types ...string) (map
 type times struct{ exp, nbf, iat time.Time }
 
 // when reads and checks them, with one skew of forgiveness on each side.
-func when(all map[string]json.RawMessage) (t times, err error) {
+func (b *Bearer) when(all map[string]json.RawMessage) (t times, err error) {
 	for name, at := range map[string]*time.Time{"exp": &t.exp, "nbf": &t.nbf, "iat": &t.iat} {
 		raw, ok := all[name]
 		if !ok && name == "nbf" {
@@ -86,11 +86,21 @@ func when(all map[string]json.RawMessage) (t times, err error) {
 	now := time.Now()
 	switch {
 	case !now.Add(-skew).Before(t.exp):
-		return t, badToken("it expired at %s", t.exp.Format("15:04:05 UTC"))
-	case t.nbf.After(now.Add(skew)), t.iat.After(now.Add(skew)):
-		return t, badToken("it is not good yet: the clocks of the identity provider and of this server differ")
+		return t, badToken("it expired at %s%s", t.exp.Format("15:04:05 UTC"), because(b.of.clock.apartBy(0)))
+	case t.iat.After(now.Add(skew)):
+		return t, badToken("it is of the future%s", because(b.of.clock.apartBy(t.iat.Sub(now))))
+	case t.nbf.After(now.Add(skew)):
+		return t, badToken("it is not good before %s", t.nbf.Format("15:04:05 UTC"))
 	}
 	return t, nil
+}
+
+// because joins a sentence and what it comes from, if there is anything.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // signed verifies a JWT: an access token (RFC 9068) or an ID token.
@@ -99,7 +109,7 @@ func (b *Bearer) signed(ctx context.Context, raw string) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	at, err := when(all)
+	at, err := b.when(all)
 	if err != nil {
 		return Token{}, err
 	}

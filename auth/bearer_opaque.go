@@ -93,7 +93,7 @@ func (b *Bearer) introspected(all map[string]json.RawMessage) (Token, error) {
 		}
 	}
 	if !time.Now().Add(-skew).Before(t.Expires) {
-		return Token{}, badToken("it has expired")
+		return Token{}, badToken("it has expired%s", because(b.of.clock.apartBy(0)))
 	}
 	var err error
 	t.Identity, err = b.identify(subject, all)

@@ -215,8 +215,8 @@ func TestBearerRefuses(t *testing.T) {
 		"expired":             {with("exp", now.Add(-61*time.Second).Unix()), "expired"},
 		"never expires":       {with("exp", nil), "exp"},
 		"expiry in words":     {with("exp", "tomorrow"), "exp"},
-		"not yet good":        {with("nbf", now.Add(2*time.Minute).Unix()), "clocks"},
-		"of the future":       {with("iat", now.Add(2*time.Minute).Unix()), "clocks"},
+		"not yet good":        {with("nbf", now.Add(2*time.Minute).Unix()), "not good before"},
+		"of the future":       {with("iat", now.Add(2*time.Minute).Unix()), "ahead of this server's, and 1m0s is forgiven"},
 		"of no time":          {with("iat", nil), "iat"},
 		"nobody's":            {with("sub", nil), "subject"},
 		"endless subject":     {with("sub", strings.Repeat("s", 256)), "subject"},
@@ -434,18 +434,29 @@ func TestWorkloadTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	ci := m.token(t, "JWT", m.access(map[string]any{"sub": "repo:acme/shop:ref:refs/heads/main", "client_id": nil}))
-	got, err := all.Verify(t.Context(), ci, true)
+	got, err := all.Verify(t.Context(), ci, auth.Workloads)
 	if err != nil || !got.Identity.Workload || got.Identity.Email != "" || got.Identity.Subject != "repo:acme/shop:ref:refs/heads/main" {
 		t.Errorf("%+v %v", got, err)
 	}
-	if _, err := all.Verify(t.Context(), ci, false); !errors.Is(err, auth.ErrToken) {
+	if _, err := all.Verify(t.Context(), ci, auth.People); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("a program where a person is wanted: %v", err)
 	}
-	if _, err := all.Verify(t.Context(), people.token(t, "", people.access(nil)), true); !errors.Is(err, auth.ErrToken) {
+	if _, err := all.Verify(t.Context(), people.token(t, "", people.access(nil)), auth.Workloads); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("a person where a program is wanted: %v", err)
 	}
-	if _, err := all.Verify(t.Context(), newMinter(t).token(t, "", m.access(map[string]any{"iss": "https://issuer.example"})), true); !errors.Is(err, auth.ErrToken) {
+	if _, err := all.Verify(t.Context(), newMinter(t).token(t, "", m.access(map[string]any{"iss": "https://issuer.example"})), auth.Workloads); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("nobody's token: %v", err)
+	}
+	for holder, token := range map[bool]string{true: ci, false: people.token(t, "", people.access(nil))} {
+		if got, err := all.Verify(t.Context(), token, auth.People|auth.Workloads); err != nil || got.Identity.Workload != holder {
+			t.Errorf("either: %+v %v", got, err)
+		}
+	}
+	if at, _, ok := (auth.Bearers{b}).Offer(); !ok || at != "" {
+		t.Errorf("programs are offered %s, %t", at, ok)
+	}
+	if _, _, ok := (auth.Bearers{}).Offer(); ok {
+		t.Error("no issuer takes tokens")
 	}
 	configuration, _, ok := all.Offer()
 	if !ok || configuration != people.URL+"/.well-known/openid-configuration" {
@@ -479,7 +490,19 @@ func TestClockSkew(t *testing.T) {
 	if ahead, at := b.Skew(); ahead < 40*time.Second || ahead > 46*time.Second || at.IsZero() {
 		t.Errorf("measured %s at %s", ahead, at)
 	}
-	if err := verify(90 * time.Second); !errors.Is(err, auth.ErrToken) || !strings.Contains(fmt.Sprint(err), "clocks") {
+	if err := verify(90 * time.Second); !errors.Is(err, auth.ErrToken) || !strings.Contains(fmt.Sprint(err), "s ahead of this server's, and 1m0s is forgiven") {
 		t.Errorf("more than a minute: %v", err)
+	}
+	// An issuer whose clock is behind gives tokens that are over before they are shown.
+	m.set(func() { m.clock = -10 * time.Minute })
+	b = m.bearer(t, auth.TokenConfig{})
+	if err := verify(-10 * time.Minute); !errors.Is(err, auth.ErrToken) || !strings.Contains(fmt.Sprint(err), "it expired at") ||
+		!strings.Contains(fmt.Sprint(err), "behind this server's, and 1m0s is forgiven") {
+		t.Errorf("behind: %v", err)
+	}
+	m.set(func() { m.clock = 0 })
+	b = m.bearer(t, auth.TokenConfig{})
+	if err := verify(-10 * time.Minute); !strings.Contains(fmt.Sprint(err), "it expired at") || strings.Contains(fmt.Sprint(err), "clock") {
+		t.Errorf("it is simply over: %v", err)
 	}
 }

@@ -26,32 +26,52 @@ func NewBearers(all ...*Bearer) (Bearers, error) {
 	return all, nil
 }
 
-// Offer is where people's tokens come from: the first issuer that takes any, and what to ask for there.
+// Offer is where people's tokens come from: the first issuer that takes any, and what to ask for there. No
+// token is taken of anybody where it is not ok; without a configuration, of programs alone.
 func (bs Bearers) Offer() (configuration, scope string, ok bool) {
 	for _, b := range bs {
-		if len(b.take.Audiences) > 0 && !b.take.Workloads {
+		if len(b.take.Audiences) == 0 {
+			continue
+		}
+		if ok = true; !b.take.Workloads {
 			return strings.TrimSuffix(b.cfg.URL, "/") + "/.well-known/openid-configuration", strings.Join(b.take.Scopes, " "), true
 		}
 	}
-	return "", "", false
+	return "", "", ok
 }
 
-// Verify says whose token this is, of a person or of a workload.
-func (bs Bearers) Verify(ctx context.Context, raw string, workload bool) (Token, error) {
+// Holder is who may have shown a token.
+type Holder int
+
+const (
+	People    Holder = 1 << iota
+	Workloads        // programs
+)
+
+func (b *Bearer) holder() Holder {
+	if b.take.Workloads {
+		return Workloads
+	}
+	return People
+}
+
+// Verify says whose token this is, of those who may have shown it.
+func (bs Bearers) Verify(ctx context.Context, raw string, by Holder) (Token, error) {
 	if isJWT(raw) {
 		b, err := bs.claimed(raw)
 		switch {
 		case err != nil:
 			return Token{}, err
-		case b.take.Workloads && !workload:
+		case b.holder()&by != 0:
+		case b.take.Workloads:
 			return Token{}, badToken("%s vouches for programs, and this is for people", b.cfg.URL)
-		case !b.take.Workloads && workload:
+		default:
 			return Token{}, badToken("%s vouches for people: log in with curfew login", b.cfg.URL)
 		}
 		return b.Verify(ctx, raw)
 	}
 	for _, b := range bs {
-		if b.take.Opaque != "" && b.take.Workloads == workload {
+		if b.take.Opaque != "" && b.holder()&by != 0 {
 			return b.Verify(ctx, raw)
 		}
 	}

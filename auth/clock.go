@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -50,6 +51,29 @@ func apart(theirs, asked, answered time.Time) time.Duration {
 	}
 	return 0
 }
+
+// apartBy says by how much the clocks differ, where that is why a time was refused: as it was measured, or as far
+// as a time of theirs lies ahead of ours. Empty: the clocks have nothing to do with it.
+func (c *clock) apartBy(ahead time.Duration) string {
+	c.mu.Lock()
+	offset := c.offset
+	c.mu.Unlock()
+	word := "ahead of"
+	switch {
+	case ahead > skew:
+		offset = max(offset, ahead)
+	case ahead == 0 && offset <= -skew: // what is over by ours need not be by theirs
+		offset, word = -offset, "behind"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("the identity provider's clock is %s %s this server's, and %s is forgiven", offset.Round(time.Second), word, skew)
+}
+
+// SkewError is a login that came to nothing because the issuer's clock and ours differ too much.
+type SkewError struct{ Public string }
+
+func (e *SkewError) Error() string { return e.Public }
 
 // Skew is how far the issuer's clock was ahead of this server's when it last answered, and when that was:
 // the least that explains the answer. Zero time: it has not answered yet.

@@ -186,7 +186,7 @@ func TestForgedTokens(t *testing.T) {
 		"expired":                 {with("exp", now.Add(-2*time.Minute).Unix()), "expired"},
 		"never expires":           {with("exp", nil), "expired"},
 		"not yet valid":           {with("nbf", now.Add(time.Hour).Unix()), "nbf"},
-		"from the future":         {with("iat", now.Add(time.Hour).Unix()), "future"},
+		"from the future":         {with("iat", now.Add(time.Hour).Unix()), "ahead of this server's"},
 		"auth_time ahead":         {with("auth_time", now.Add(time.Hour).Unix()), "auth_time"},
 		"foreign issuer":          {with("iss", "https://issuer.example"), "different provider"},
 		"issuer and slash":        {with("iss", is.URL+"/"), "different provider"},

@@ -43,12 +43,12 @@ func (b *Bearer) Logout(ctx context.Context, raw string) (Logout, error) {
 	if err != nil {
 		return Logout{}, err
 	}
-	at, err := when(all)
+	at, err := b.when(all)
 	switch {
 	case err != nil:
 		return Logout{}, err
 	case time.Since(at.iat) > logoutAge+skew:
-		return Logout{}, badToken("it is older than %s", logoutAge)
+		return Logout{}, badToken("it is older than %s%s", logoutAge, because(b.of.clock.apartBy(0)))
 	case !slices.Contains(stringsOf(all["aud"]), b.cfg.ClientID):
 		return Logout{}, badToken("it was made for %.100q (aud)", stringsOf(all["aud"]))
 	case !tellsOfLogout(all["events"]):

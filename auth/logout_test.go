@@ -59,7 +59,7 @@ func TestLogoutTokens(t *testing.T) {
 		"without an end":         {"", map[string]any{"exp": nil}, "exp"},
 		"without a beginning":    {"", map[string]any{"iat": nil}, "iat"},
 		"of last week":           {"", map[string]any{"iat": now.Add(-7 * 24 * time.Hour).Unix()}, "older"},
-		"of the future":          {"", map[string]any{"iat": now.Add(time.Hour).Unix()}, "clocks"},
+		"of the future":          {"", map[string]any{"iat": now.Add(time.Hour).Unix()}, "ahead of"},
 	} {
 		out, err := b.Logout(t.Context(), m.token(t, tc.typ, m.goodbye(tc.change)))
 		if !errors.Is(err, auth.ErrToken) || !strings.Contains(fmt.Sprint(err), tc.want) || out != (auth.Logout{}) {

@@ -35,7 +35,7 @@ func (p *Provider) identify(ctx context.Context, d *discovered, tok *oauth2.Toke
 	}
 	t, err := d.verifier.Verify(ctx, raw)
 	if err != nil {
-		return Identity{}, fmt.Errorf("ID token: %w", err)
+		return Identity{}, fmt.Errorf("ID token: %w", p.overdue(err))
 	}
 	var c claims
 	all := map[string]json.RawMessage{}
@@ -80,10 +80,21 @@ func (p *Provider) verifyRest(t *oidc.IDToken, c claims, nonce string) error {
 	if c.AZP != "" && c.AZP != p.cfg.ClientID {
 		return fmt.Errorf("it was made for the client %q (azp)", c.AZP)
 	}
-	if t.IssuedAt.After(time.Now().Add(skew)) {
-		return errors.New("it was issued in the future")
+	if ahead := time.Until(t.IssuedAt); ahead > skew {
+		return &SkewError{p.clock.apartBy(ahead)}
 	}
 	return nil
+}
+
+// overdue tells a token that is over from one that only seems to be, because the issuer's clock is behind.
+func (p *Provider) overdue(err error) error {
+	var over *oidc.TokenExpiredError
+	if errors.As(err, &over) {
+		if why := p.clock.apartBy(0); why != "" {
+			return &SkewError{why}
+		}
+	}
+	return err
 }
 
 func authTime(n json.Number) (time.Time, error) {

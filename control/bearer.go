@@ -56,10 +56,10 @@ func notOne(who auth.Identity, choice string, active, later, others []policy.Gra
 	switch {
 	case len(active) > 1:
 		e.Public = fmt.Sprintf("you have %d active grants here: %s", len(active), listed(active))
-		e.Next = fmt.Sprintf("say which behind your name: %s/%s", who.Label(), active[0].ID)
+		e.Next = "say which: " + named(who, active[0].ID)
 	case len(others) > 0:
 		e.Public = fmt.Sprintf("you have no active grant %.40q here, but %s", choice, listed(others))
-		e.Next = fmt.Sprintf("name one behind your name, %s/%s, or ask: curfew request TARGET --level LEVEL", who.Label(), others[0].ID)
+		e.Next = fmt.Sprintf("name one, %s, or ask: curfew request TARGET --level LEVEL", named(who, others[0].ID))
 	case len(later) > 0:
 		first := slices.MinFunc(later, func(a, b policy.Grant) int { return a.Start.Compare(b.Start) })
 		e.Public = fmt.Sprintf("your grant %s on %s begins at %s", first.ID, first.Target, first.Start.UTC().Format("2006-01-02 15:04 UTC"))
@@ -68,6 +68,14 @@ func notOne(who auth.Identity, choice string, active, later, others []policy.Gra
 		e.Public = who.Label() + " has no active grant here"
 	}
 	return e
+}
+
+// named is the user name by which somebody chooses a grant. It is the same whichever way the token comes.
+func named(who auth.Identity, grant string) string {
+	if who.Email == "" {
+		return fmt.Sprintf("oauth:%s or token:%s", grant, grant)
+	}
+	return fmt.Sprintf("%s/%s", who.Email, grant)
 }
 
 // listed names grants in a sentence, in the same order each time.

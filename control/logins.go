@@ -457,6 +457,11 @@ func (l *Logins) refused(ctx context.Context, login *pendingLogin, err error) er
 	case errors.Is(err, auth.ErrUnreachable):
 		return unreachable(err)
 	}
+	var skewed *auth.SkewError
+	if errors.As(err, &skewed) {
+		l.log.ErrorContext(ctx, "a login is refused for the clocks", "issuer", login.provider.Issuer(), "from", login.from, "error", err)
+		return &Error{Code: CodeUnavailable, Public: "your login can't be accepted: " + skewed.Public, Next: "tell your Curfew administrator: one of the two clocks is wrong", Err: err}
+	}
 	// A token that does not verify is either a wrong configuration or an attack: somebody must see it.
 	l.log.ErrorContext(ctx, "the identity provider's answer was not accepted", "issuer", login.provider.Issuer(), "from", login.from, "error", err)
 	return unauthenticated("the identity provider's answer was not accepted; the server's log says why", err)

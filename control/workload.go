@@ -12,7 +12,7 @@ import (
 // the token is good until it expires, and can't be renewed here. Nobody is asked about it again, so what a
 // program is granted ends at its time, by a revocation, or with its rule.
 func (l *Logins) workload(ctx context.Context, token string) (auth.Identity, error) {
-	t, err := l.tokens.Verify(ctx, token, true)
+	t, err := l.tokens.Verify(ctx, token, auth.Workloads)
 	switch {
 	case err == nil:
 		return t.Identity, nil

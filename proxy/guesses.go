@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"log/slog"
@@ -168,7 +169,8 @@ func (d *doorman) Verifier(ctx context.Context, user string) ([]byte, error) {
 // Token asks on behalf of this listener. Nobody can guess a token, so whoever is locked out may know: what is
 // saved is asking the identity provider about each.
 func (d *doorman) Token(ctx context.Context, t protocol.TokenLogin) (string, error) {
-	d.name, d.locked = t.Email, d.guesses.tooMany(d.from, t.Email)
+	d.name = cmp.Or(t.Email, t.Choice)
+	d.locked = d.guesses.tooMany(d.from, d.name)
 	if d.locked {
 		return "", &protocol.Refusal{Code: protocol.RefuseLimit, Public: "too many tokens from your address proved nothing; wait a minute and log in with a new one"}
 	}

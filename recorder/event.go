@@ -142,6 +142,8 @@ type Person struct {
 	Email   string   `json:"email"`
 	Name    string   `json:"name,omitempty"`
 	Groups  []string `json:"groups,omitempty"`
+	// Workload: this is a program, by a token of its CI system.
+	Workload bool `json:"workload,omitempty"`
 }
 
 // Attached tells where the session landed.

@@ -119,6 +119,6 @@ func (tx *Tx) reviewSession(s Session) error {
 func PersonOf(id auth.Identity) ledger.Person {
 	return ledger.Person{
 		Issuer: id.Issuer, Subject: id.Subject, Email: id.Email, Name: id.Name, Groups: id.Groups,
-		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, Declared: id.Declared,
+		ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, Declared: id.Declared, Workload: id.Workload,
 	}
 }

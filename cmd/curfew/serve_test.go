@@ -86,7 +86,7 @@ func TestRecorderDegraded(t *testing.T) {
 }
 
 // nobody has no grant, so that what it is asked for is made up.
-type nobody struct{ protocol.NoTokens }
+type nobody struct{ protocol.Doorman }
 
 func (nobody) Verifier(context.Context, string) ([]byte, error) { return nil, nil }
 

@@ -74,12 +74,16 @@ func (t tokens) Offer() (protocol.Offer, bool) {
 	return protocol.Offer{Configuration: configuration, Scope: scope}, ok
 }
 
-// Token implements protocol.Doorman: the token says who it is, the name must agree, and the desk has the
-// grant. What a token lacks is said to whoever holds it; where it is not even known whose it is, nothing is.
+// Token implements protocol.Doorman: the token says who it is, an e-mail that is named must agree, and the desk
+// has the grant. Programs have none, and name their grant. What a token lacks is said to whoever holds it; where it is not even known whose it is, nothing is.
 func (t tokens) Token(ctx context.Context, l protocol.TokenLogin) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTime)
 	defer cancel()
-	token, err := t.issuers.Verify(ctx, l.Bearer, false)
+	by := auth.People
+	if l.Email == "" {
+		by |= auth.Workloads
+	}
+	token, err := t.issuers.Verify(ctx, l.Bearer, by)
 	switch {
 	case errors.Is(err, auth.ErrToken):
 		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: control.TokenWords(err)}
@@ -88,10 +92,11 @@ func (t tokens) Token(ctx context.Context, l protocol.TokenLogin) (string, error
 			"try again in a minute, or log in with your grant's id and password if you have them"}
 	}
 	who := token.Identity
-	if who.Email == "" {
-		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: "your token does not say which verified e-mail you have: ask for the scope email, or log in with your grant's id and password"}
-	}
-	if !strings.EqualFold(who.Email, l.Email) {
+	switch {
+	case l.Email == "":
+	case who.Email == "":
+		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: "your token does not say which verified e-mail you have: ask for the scope email, or name your grant instead, oauth:GRANT or token:GRANT"}
+	case !strings.EqualFold(who.Email, l.Email):
 		return "", &protocol.Refusal{Code: protocol.RefuseToken, Public: fmt.Sprintf("your token is %s's, and you named %.100q", who.Email, l.Email)}
 	}
 	grant, err := t.desk.GrantFor(who, l.Choice, func(target string) bool {

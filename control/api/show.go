@@ -13,7 +13,7 @@ import (
 func ShowPerson(id auth.Identity) Person {
 	return Person{
 		Issuer: id.Issuer, Subject: id.Subject, Email: id.Email, Name: id.Name,
-		Groups: id.Groups, ACR: id.ACR, AMR: id.AMR, AuthTime: utc(id.AuthTime), Declared: id.Declared,
+		Groups: id.Groups, ACR: id.ACR, AMR: id.AMR, AuthTime: utc(id.AuthTime), Declared: id.Declared, Workload: id.Workload,
 	}
 }
 

@@ -62,6 +62,7 @@ type Person struct {
 	AMR      []string  `json:"amr,omitempty" doc:"Authentication methods, as the provider asserted them"`
 	AuthTime time.Time `json:"auth_time,omitzero" doc:"When the provider last saw the person prove themselves"`
 	Declared bool      `json:"mfa_declared,omitempty" doc:"That this was MFA is the configuration's word: the provider asserts nothing"`
+	Workload bool      `json:"workload,omitempty" doc:"A program, by a token of its CI system"`
 }
 
 // LoginStart begins a login.

@@ -21,7 +21,7 @@ const killTime = 10 * time.Second
 // node is one Curfew process: an engine, a listener with its front, and the life of a session as package
 // proxy lives it, without grants, ledger and disk.
 type node struct {
-	protocol.NoTokens
+	NoTokens
 	*suite
 	t            *testing.T
 	installation string

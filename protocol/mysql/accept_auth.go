@@ -11,10 +11,10 @@ import (
 	"github.com/curfewdb/curfew/protocol"
 )
 
-// authenticate proves who the client is. The form of the name says how: an e-mail by a token of its own identity
-// provider, anything else by the plugin that the client prefers, against the stored verifier. Somebody
-// whose name nobody has goes through the same steps with a verifier that is made up from the name, so that
-// nothing but the password's being wrong can be learned.
+// authenticate proves who the client is. The form of the name says how (protocol.Name): by a token, or by the
+// plugin that the client prefers, against the stored verifier. Somebody whose name nobody has goes through the
+// same steps with a verifier that is made up from the name, so that nothing but the password's being wrong can
+// be learned.
 func (c *client) authenticate(ctx context.Context, d protocol.Doorman, r response) error {
 	if name := protocol.ParseName(c.login.User); name.ByToken() {
 		if _, taken := d.Offer(); taken {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/enginetest"
 )
 
 // personPassword is a grant password, as long as real ones.
@@ -22,7 +23,7 @@ const personPassword = "correct-horse-battery-staple-0123456"
 
 // keeper knows one person.
 type keeper struct {
-	protocol.NoTokens
+	enginetest.NoTokens
 	user     string
 	verifier []byte
 	err      error

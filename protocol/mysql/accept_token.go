@@ -14,8 +14,8 @@ const pluginOpenID = "authentication_openid_connect_client"
 
 const openIDVersion = 0x01
 
-// proveByToken has the client show a token of the identity provider for the e-mail that it named: by the
-// plugin for that, or as its password. Whether anybody has that e-mail makes no difference to what it is asked.
+// proveByToken has the client show a token of an identity provider for the name that it gave: by the plugin for
+// that, or as its password. Whether anybody has that name makes no difference to what it is asked.
 func (c *client) proveByToken(ctx context.Context, d protocol.Doorman, name protocol.Name, r response) error {
 	if !c.secure() {
 		return &protocol.Refusal{Code: protocol.RefuseTLS,

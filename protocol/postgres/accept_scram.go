@@ -32,11 +32,10 @@ const (
 	recorderViolation = recorder.EndViolation
 )
 
-// authenticate proves who the client is. The form of the name says how: an e-mail by a token of its own
-// identity provider, anything else against the stored verifier, by SCRAM-SHA-256, or by the password
-// itself where the listener asks for that and TLS hides it. Somebody whose name nobody has goes through the
-// same steps with a verifier that is made up from the name, and always the same for it, so that nothing but
-// the password's being wrong can be learned.
+// authenticate proves who the client is. The form of the name says how (protocol.Name): by a token, or against
+// the stored verifier, by SCRAM-SHA-256, or by the password itself where the listener asks for that and TLS
+// hides it. Somebody whose name nobody has goes through the same steps with a verifier that is made up from
+// the name, and always the same for it, so that nothing but the password's being wrong can be learned.
 func (c *client) authenticate(ctx context.Context, d protocol.Doorman) error {
 	if name := protocol.ParseName(c.login.User); name.ByToken() {
 		if _, taken := d.Offer(); taken {

@@ -18,9 +18,8 @@ const (
 	kvsep          = "\x01" // RFC 7628's separator, and the whole of a client's answer to an error
 )
 
-// proveByToken has the client show a token of the identity provider for the e-mail that it named: by
-// OAUTHBEARER (RFC 7628), or as its password. Whether anybody has that e-mail makes no difference to what it
-// is asked.
+// proveByToken has the client show a token of an identity provider for the name that it gave: by OAUTHBEARER
+// (RFC 7628), or as its password. Whether anybody has that name makes no difference to what it is asked.
 func (c *client) proveByToken(ctx context.Context, d protocol.Doorman, name protocol.Name) error {
 	if !c.private() {
 		return &protocol.Refusal{Code: protocol.RefuseTLS, Public: "a token goes through TLS alone: connect with sslmode=verify-full"}
@@ -108,8 +107,8 @@ func (c *client) oauthFailed(d protocol.Doorman) error {
 	offer, _ := d.Offer()
 	words, err := json.Marshal(struct {
 		Status        string `json:"status"`
-		Configuration string `json:"openid-configuration"`
-		Scope         string `json:"scope"`
+		Configuration string `json:"openid-configuration,omitempty"`
+		Scope         string `json:"scope,omitempty"`
 	}{"invalid_token", offer.Configuration, offer.Scope})
 	if err != nil {
 		return err

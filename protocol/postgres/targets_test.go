@@ -9,12 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/enginetest"
 )
 
 // doormen know the users of several accounts.
 type doormen struct {
-	protocol.NoTokens
+	enginetest.NoTokens
 	of map[string]*wire
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/enginetest"
 	"github.com/curfewdb/curfew/recorder"
 )
 
@@ -131,7 +132,7 @@ func show(events []recorder.Event) string {
 
 // doorman knows one user.
 type doorman struct {
-	protocol.NoTokens
+	enginetest.NoTokens
 	user     string
 	verifier []byte
 }

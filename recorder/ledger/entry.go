@@ -61,6 +61,7 @@ type Person struct {
 	AMR      []string  `json:"amr,omitempty"`
 	AuthTime time.Time `json:"auth_time,omitzero"`
 	Declared bool      `json:"mfa_declared,omitempty"` // that it was MFA is the configuration's word, not the provider's
+	Workload bool      `json:"workload,omitempty"`     // a program, by a token of its CI system
 }
 
 type (

@@ -33,7 +33,6 @@ const (
 )
 
 type bare struct {
-	protocol.NoTokens
 	url, password, role string
 	dir                 string // of recordings; empty: events are made and thrown away
 	durability          string
@@ -194,6 +193,13 @@ func (b *bare) sink(login protocol.Login) (protocol.Sink, func(), error) {
 			fmt.Fprintln(os.Stderr, "bench: seal:", err)
 		}
 	}, nil
+}
+
+// Offer and Token: no tokens are taken.
+func (b *bare) Offer() (protocol.Offer, bool) { return protocol.Offer{}, false }
+
+func (b *bare) Token(context.Context, protocol.TokenLogin) (string, error) {
+	return "", &protocol.Refusal{Code: protocol.RefuseToken}
 }
 
 // Verifier knows one user.
