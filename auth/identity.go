@@ -30,6 +30,10 @@ type Identity struct {
 	// there without MFA. That is somebody's word, not evidence, and every record says so.
 	Declared bool `json:"mfa_declared,omitempty"`
 
+	// Stale: the provider could not be asked lately, so this is how it was when it last could. It is of one call,
+	// and never stored.
+	Stale bool `json:"-"`
+
 	Claims map[string]any `json:"claims,omitempty"` // those that the issuer's configuration lists, for conditions
 }
 

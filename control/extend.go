@@ -30,6 +30,9 @@ func (d *Desk) Extend(ctx context.Context, who auth.Identity, grantID string, mo
 		return policy.Request{}, &Error{Code: CodeForbidden, Public: "only " + g.Identity.Label() + " can ask for more time under this grant",
 			Next: fmt.Sprintf("ask for access of your own: curfew request %s --level %s", g.Target, g.Level)}
 	}
+	if err := vouched(who); err != nil {
+		return policy.Request{}, err
+	}
 	if more.For < policy.Shortest {
 		return policy.Request{}, &Error{Code: CodeInvalid, Public: "say how much longer, a second at least", Next: "for example: curfew extend " + g.ID + " --for 30m"}
 	}

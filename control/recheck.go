@@ -132,6 +132,7 @@ func (l *Logins) recheck(ctx context.Context, row store.Login) (auth.Identity, e
 			Next:   "try again when it is back",
 		}
 	}
+	who.Stale = v == unknown
 	return who, nil
 }
 

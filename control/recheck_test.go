@@ -181,8 +181,8 @@ func TestProviderOutage(t *testing.T) {
 	if got := h.desk.endedNow(); len(got) != 0 {
 		t.Errorf("ended: %v", got)
 	}
-	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
-		t.Errorf("a moment after the last check: %v", err)
+	if who, err := h.Whoami(t.Context(), in.Token); err != nil || !who.Stale {
+		t.Errorf("a moment after the last check: %+v %v", who, err)
 	}
 	row, err := h.row(t.Context(), auth.HashToken(in.Token))
 	if err != nil {
@@ -195,8 +195,8 @@ func TestProviderOutage(t *testing.T) {
 		t.Errorf("an hour after the last check: %v", err)
 	}
 	h.setDown(false)
-	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
-		t.Errorf("the provider is back: %v", err)
+	if who, err := h.Whoami(t.Context(), in.Token); err != nil || who.Stale {
+		t.Errorf("the provider is back: %+v %v", who, err)
 	}
 }
 

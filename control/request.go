@@ -27,7 +27,7 @@ const (
 // Ask makes a request, if a rule allows it. A rule that wants no approval grants it at once, and so does one
 // for those who break the glass: they owe a review for it from then on.
 func (d *Desk) Ask(ctx context.Context, who auth.Identity, ask policy.Ask) (policy.Request, error) {
-	if err := nobody(who); err != nil {
+	if err := vouched(who); err != nil {
 		return policy.Request{}, err
 	}
 	if err := plain(ask); err != nil {
@@ -218,6 +218,11 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 	if err := readable("comment", comment); err != nil {
 		return policy.Request{}, err
 	}
+	if approve {
+		if err := vouched(who); err != nil {
+			return policy.Request{}, err
+		}
+	}
 	var r policy.Request
 	var g *policy.Grant
 	var late error // it had lapsed: that is written, and is the answer
@@ -373,6 +378,16 @@ func nobody(who auth.Identity) error {
 		return &Error{Code: CodeUnauthenticated, Public: "you are not logged in", Next: "log in: curfew login"}
 	}
 	return nil
+}
+
+// vouched refuses somebody about whom the provider could not be asked lately: nobody gets access, and nobody gives
+// it, on what may not be true any more. What is granted already goes on to its end.
+func vouched(who auth.Identity) error {
+	if who.Stale {
+		return &Error{Code: CodeUnavailable, Public: "the identity provider can't be asked about you, and until it can nobody gets new access by your word",
+			Next: "try again in a minute; what is granted already goes on to its end"}
+	}
+	return nobody(who)
 }
 
 // readable refuses text that would not read the same on everybody's terminal.
