@@ -15,6 +15,7 @@ type Explanation struct {
 	Person  string      `json:"person"`
 	Ask     Ask         `json:"ask"`
 	At      time.Time   `json:"at"`
+	Policy  string      `json:"policy,omitempty"` // hash of the one that judged
 	Outcome Outcome     `json:"outcome"`
 	Rule    string      `json:"rule,omitempty"` // that decides
 	Says    string      `json:"says,omitempty"` // what the asker reads
@@ -63,7 +64,7 @@ func (v Verdict) Outcome() Outcome {
 // Explain judges an ask and tells of every rule.
 func (p *Policy) Explain(who auth.Identity, ask Ask, f Facts, now time.Time) Explanation {
 	v := p.Judge(who, ask, f, now)
-	e := Explanation{Person: who.Label(), Ask: ask, At: now, Outcome: v.Outcome(), Says: v.Public, Rules: []RuleStory{}}
+	e := Explanation{Person: who.Label(), Ask: ask, At: now, Policy: p.Hash, Outcome: v.Outcome(), Says: v.Public, Rules: []RuleStory{}}
 	a := &asking{policy: p, who: who, ask: ask, target: p.Targets[ask.Target], facts: f, now: now}
 	switch {
 	case v.Allowed:
@@ -312,4 +313,17 @@ func (r *Rule) next(a *asking) []string {
 		all = append(all, fmt.Sprintf("somebody else reviews it within %s: %s", span(r.Review.Within), by))
 	}
 	return all
+}
+
+// Withhold takes out of an explanation what is not for the eyes of whoever it is about: rules for others, and
+// names of targets and levels that no rule for them has.
+func (p *Policy) Withhold(e *Explanation, who auth.Identity) {
+	theirs := map[string]bool{}
+	for i := range p.Rules {
+		theirs[p.Rules[i].Name] = p.Rules[i].Who.Matches(who)
+	}
+	e.Rules = slices.DeleteFunc(e.Rules, func(r RuleStory) bool { return !theirs[r.Rule] })
+	if _, known := p.Targets[e.Ask.Target].Levels[e.Ask.Level]; !known {
+		e.Next = nil
+	}
 }

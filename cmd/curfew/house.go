@@ -105,9 +105,9 @@ func build(ctx context.Context, cfg *config.Config, pol *policy.Policy, o serveO
 		Metrics: h.metrics, Log: h.log, Step: o.step,
 	})
 	h.metrics.MustRegister(h)
-	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Traffic: wire{h}.traffic, Log: h.log}
+	desk := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Dialects: dialects(), Traffic: wire{h}.traffic, Log: h.log}
 	h.api = api.New(api.Config{
-		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Reviews: desk, Evidence: desk,
+		Version: version, Logins: api.Doorkeeper{Logins: h.logins}, Requests: desk, Grants: desk, Sessions: desk, Reviews: desk, Evidence: desk, Foresight: desk,
 		SignOut: h.logins.SignOut, FailedToken: h.failedLogin(store.AtToken), FailedLogout: h.failedLogin(store.AtLogout),
 		FailedLogin: h.failedLogin("api"), Alive: h.alive, Ready: h.ready, Explain: api.Explain,
 		Answers: answers{h.store}, Now: h.store.Now, Log: h.log,

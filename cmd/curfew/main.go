@@ -91,7 +91,7 @@ the client you know, be cut off at the database when the time is up, and prove i
 	)
 	a.add(root, groupAccess, newLogin, newWhoami, newLogout, newTargets, newRequest, newConnect, newGrants, newCredentials, newExtend, newRelease)
 	a.add(root, groupDecide, newRequests, newApprove, newDeny, newComment, newCancel, newRevoke, newReviews, newReview)
-	a.add(root, groupProve, newSessions, newReplay, newExport, newVerify, newKey, newCheckpoint)
+	a.add(root, groupProve, newSessions, newReplay, newReport, newExport, newVerify, newKey, newCheckpoint)
 	a.add(root, groupServe, newServe, newDev, newStatus, newBackup, newPolicy, newVersion)
 	if a.inspect != nil {
 		a.add(root, groupServe, newCheck)

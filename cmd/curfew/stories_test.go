@@ -136,10 +136,10 @@ func newStage(work string) (h *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	joined := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Log: slog.New(slog.DiscardHandler)}
+	joined := &api.Desk{Desk: h.desk, Ledger: h.store, Recordings: h.library, Dialects: dialects(), Log: slog.New(slog.DiscardHandler)}
 	h.server = h.serve(ctx, api.New(api.Config{
 		Version: "test", Logins: api.Doorkeeper{Logins: logins}, Requests: noted{joined, h.asked}, Grants: joined,
-		Sessions: joined, Reviews: joined, Evidence: joined, Explain: api.Explain, Now: h.store.Now, Log: slog.New(slog.DiscardHandler),
+		Sessions: joined, Reviews: joined, Evidence: joined, Foresight: joined, Explain: api.Explain, Now: h.store.Now, Log: slog.New(slog.DiscardHandler),
 		FailedLogin: func(from string) { h.store.FailedLogin(from, "api") },
 	}))
 	b, err := json.Marshal(devFile{API: h.server, Issuer: h.issuer, Key: filepath.Join(dir, "identities.key")})
@@ -249,7 +249,7 @@ func asked(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// record GRANT SESSION: plays what the proxy does for a short session.
+// record GRANT SESSION [SQL…]: plays what the proxy does for a short session, of these statements.
 func record(ts *testscript.TestScript, _ bool, args []string) {
 	h, ctx := stageOf(ts), context.Background()
 	var g policy.Grant
@@ -259,17 +259,23 @@ func record(ts *testscript.TestScript, _ bool, args []string) {
 	w, err := h.library.Create(recorder.Header{
 		Session: args[1], Grant: g.ID, Request: g.Request, Installation: h.store.Installation(), Node: "n1", Began: h.store.Now().UTC(),
 		Identity: recorder.Person{Issuer: g.Identity.Issuer, Subject: g.Identity.Subject, Email: g.Identity.Email},
-		Target:   g.Target, Level: g.Level, Policy: g.Policy, Engine: "postgres", Account: account, Client: "127.0.0.1:5000",
+		Target:   g.Target, Level: g.Level, Policy: g.Policy, Engine: h.desk.EngineOf(g.Target), Account: account, Client: "127.0.0.1:5000",
 	})
 	ts.Check(err)
 	ts.Check(h.store.Opened(ctx, ledger.SessionOpened{
 		Session: args[1], Grant: g.ID, Target: g.Target, Account: account, Node: "n1", Client: "127.0.0.1:5000", Header: w.HeaderHash(),
 	}))
-	ts.Check(w.Record(
-		recorder.Event{Type: recorder.TypeStatement, ID: 1, Kind: recorder.KindSimple, Text: []byte("select 'one \x1b[31m'")},
-		recorder.Event{Type: recorder.TypeResult, Of: 1, Tag: []byte("SELECT 1"), Rows: 1, Tx: recorder.TxIdle},
-	))
-	sealed, err := w.Seal(recorder.End{Reason: "client closed", Code: recorder.EndClient, Statements: 1})
+	texts := args[2:]
+	if len(texts) == 0 {
+		texts = []string{"select 'one \x1b[31m'"}
+	}
+	for i, text := range texts {
+		ts.Check(w.Record(
+			recorder.Event{Type: recorder.TypeStatement, ID: uint64(i + 1), Kind: recorder.KindSimple, Text: []byte(text)},
+			recorder.Event{Type: recorder.TypeResult, Of: uint64(i + 1), Tag: []byte("SELECT 1"), Rows: 1, Tx: recorder.TxIdle},
+		))
+	}
+	sealed, err := w.Seal(recorder.End{Reason: "client closed", Code: recorder.EndClient, Statements: uint64(len(texts))})
 	ts.Check(err)
 	ts.Check(h.store.Sealed(ctx, ledger.SessionSealed{Grant: g.ID, Target: g.Target, Sealed: sealed}))
 }

@@ -34,7 +34,7 @@ Ends with 0 when nothing was changed and no rule was broken, and with 8 otherwis
 			if err != nil {
 				return err
 			}
-			o := export.VerifyOptions{Key: verifier, Anchor: anchor}
+			o := export.VerifyOptions{Key: verifier, Anchor: anchor, Dialects: dialects()}
 			p := a.newProgress()
 			if p.live {
 				o.Progress = func(name string) { p.say("Checking "+visible(name), 0) }
@@ -97,6 +97,9 @@ func (a *app) showReport(w io.Writer, r export.Report, anchored bool) {
 		"told", fmt.Sprintf("%d requests, %d grants, %d sessions", r.Requests, r.Grants, r.Sessions),
 		"recordings", fmt.Sprintf("%d with %d events, %d statements", r.Recordings, r.Events, r.Statements),
 		"anchor", anchor)
+	for _, one := range r.Intended {
+		fmt.Fprintf(w, "grant %s, against the SQL that request %s named: %s\n", visible(one.Grant), visible(one.Request), heldAgainst(one.Report))
+	}
 	if r.OK() {
 		fmt.Fprintln(w, "OK: nothing was changed, removed, reordered or cut off.")
 	} else {

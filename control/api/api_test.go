@@ -53,6 +53,10 @@ func TestEveryRoute(t *testing.T) {
 			return all(c.Export(ctx, api.Scope{From: time.Unix(1, 0)}, api.FormatJSONL))
 		}, "export jsonl ", "header"},
 		{"checkpoint", func(c *api.Client) (any, error) { b, err := c.Checkpoint(ctx); return string(b), err }, "checkpoint", `curfew/abc\n1\nroot\n`},
+		{"explain", func(c *api.Client) (any, error) {
+			return c.Explain(ctx, api.Suppose{As: "bob", Ask: api.Ask{Target: "orders", Level: "writer", Duration: api.Duration(time.Hour)}})
+		}, "explain bob orders 1h", `"outcome":"refused"`},
+		{"report", func(c *api.Client) (any, error) { return c.Report(ctx, "g1") }, "report g1 127.0.0.1", `"unread":["s9"]`},
 		{"key", func(c *api.Client) (any, error) { return c.VerifierKey(ctx) }, "", `"curfew-abc+1+key"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

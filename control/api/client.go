@@ -140,6 +140,16 @@ func (c *Client) Grant(ctx context.Context, id string) (Grant, error) {
 	return exchange[Grant](ctx, c, http.MethodGet, "/v1/grants/"+url.PathEscape(id), nil, nil)
 }
 
+// Explain says what would come of an ask now.
+func (c *Client) Explain(ctx context.Context, what Suppose) (Explanation, error) {
+	return exchange[Explanation](ctx, c, http.MethodPost, "/v1/explain", nil, what)
+}
+
+// Report holds what was executed under a grant against what was intended.
+func (c *Client) Report(ctx context.Context, grant string) (Report, error) {
+	return exchange[Report](ctx, c, http.MethodGet, "/v1/grants/"+url.PathEscape(grant)+"/report", nil, nil)
+}
+
 // Password makes a new grant password; the old one is void for new logins.
 func (c *Client) Password(ctx context.Context, grant string) (Credentials, error) {
 	return exchange[Credentials](ctx, c, http.MethodPost, "/v1/grants/"+url.PathEscape(grant)+"/password", nil, nil)

@@ -10,15 +10,17 @@ import (
 	"github.com/curfewdb/curfew/auth"
 	"github.com/curfewdb/curfew/control"
 	"github.com/curfewdb/curfew/policy"
+	"github.com/curfewdb/curfew/recorder"
 	"github.com/curfewdb/curfew/recorder/export"
 )
 
-// Desk joins the API to the desk, the ledger and the recordings. It is Requests, Grants, Sessions and
-// Evidence; what somebody may do or see is the desk's word alone.
+// Desk joins the API to the desk, the ledger and the recordings. It is Requests, Grants, Sessions,
+// Reviews, Evidence and Foresight; what somebody may do or see is the desk's word alone.
 type Desk struct {
 	Desk       *control.Desk
-	Ledger     export.Ledger     // *store.Store
-	Recordings export.Recordings // *recorder.Library
+	Ledger     export.Ledger               // *store.Store
+	Recordings export.Recordings           // *recorder.Library
+	Dialects   map[string]recorder.Dialect // by engine: a report reads SQL by them
 	// Traffic tells of a session that goes on on this node; nil: none does.
 	Traffic func(session string) (t Traffic, ok bool)
 	Log     *slog.Logger

@@ -23,7 +23,7 @@ func (d *Desk) Export(ctx context.Context, who auth.Identity, s Scope, format, f
 			return nil, err
 		}
 	}
-	src := export.Source{Ledger: d.Ledger, Recordings: d.Recordings}
+	src := export.Source{Ledger: d.Ledger, Recordings: d.Recordings, Dialects: d.Dialects}
 	scope := export.Scope{Session: s.Session, Grant: s.Grant, Target: s.Target, From: s.From, To: s.To}
 	return func(ctx context.Context, w io.Writer) error {
 		var missing error

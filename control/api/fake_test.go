@@ -226,6 +226,14 @@ func (f *fake) Export(_ context.Context, _ auth.Identity, s api.Scope, format, _
 	}, nil
 }
 
+func (f *fake) Explain(_ context.Context, _ auth.Identity, what api.Suppose) (policy.Explanation, error) {
+	return policy.Explanation{Person: what.As, Outcome: policy.OutcomeRefused}, f.called("explain " + what.As + " " + what.Target + " " + what.Duration.String())
+}
+
+func (f *fake) Report(_ context.Context, _ auth.Identity, grant, from string) (api.Report, error) {
+	return api.Report{Grant: grant, Unread: []string{"s9"}}, f.called("report " + grant + " " + host(from))
+}
+
 func (f *fake) Checkpoint(context.Context) ([]byte, error) {
 	return []byte("curfew/abc\n1\nroot\n"), f.called("checkpoint")
 }
@@ -251,7 +259,7 @@ func serve(t *testing.T, f *fake) *api.Client {
 	t.Helper()
 	var log strings.Builder
 	h := api.New(api.Config{
-		Version: "test", Logins: f, Requests: f, Grants: f, Sessions: f, Reviews: f, Evidence: f,
+		Version: "test", Logins: f, Requests: f, Grants: f, Sessions: f, Reviews: f, Evidence: f, Foresight: f,
 		FailedLogin: f.failed(""), FailedToken: f.failed("token "), FailedLogout: f.failed("logout "), SignOut: f.signOut,
 		Ready: func(context.Context) error { return f.fail },
 		Explain: func(err error) *api.Problem {

@@ -46,7 +46,7 @@ func FuzzAPI(f *testing.F) {
 	}
 	fk := newFake()
 	h := api.New(api.Config{
-		Version: "test", Logins: fk, Requests: fk, Grants: fk, Sessions: fk, Evidence: fk,
+		Version: "test", Logins: fk, Requests: fk, Grants: fk, Sessions: fk, Evidence: fk, Foresight: fk,
 		Now: func() time.Time { return time.Unix(1500, 0) }, Log: slog.New(slog.DiscardHandler),
 	})
 	f.Fuzz(func(t *testing.T, head, body []byte) {

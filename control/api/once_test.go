@@ -57,7 +57,7 @@ type keyed struct {
 func serveKeyed(t *testing.T) *keyed {
 	k := &keyed{fake: newFake(), memory: &remembered{all: map[string]api.Answered{}}, t: t}
 	k.server = httptest.NewServer(api.New(api.Config{Version: "test", Logins: k.fake, Requests: k.fake, Grants: k.fake, Sessions: k.fake,
-		Evidence: k.fake, Answers: k.memory, Log: slog.New(slog.DiscardHandler)}))
+		Evidence: k.fake, Foresight: k.fake, Answers: k.memory, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(k.server.Close)
 	return k
 }

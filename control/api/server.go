@@ -29,13 +29,14 @@ const (
 
 // Config is what the API stands on. Everything but FailedLogin, Alive, Ready and Explain is required.
 type Config struct {
-	Version  string
-	Logins   Logins
-	Requests Requests
-	Grants   Grants
-	Sessions Sessions
-	Reviews  Reviews
-	Evidence Evidence
+	Version   string
+	Logins    Logins
+	Requests  Requests
+	Grants    Grants
+	Sessions  Sessions
+	Reviews   Reviews
+	Evidence  Evidence
+	Foresight Foresight
 
 	// Answers lets calls with a key of their caller's act once; nil: keys mean nothing.
 	Answers Answers
@@ -101,6 +102,7 @@ func New(c Config) http.Handler {
 	s.sessionRoutes()
 	s.reviewRoutes()
 	s.evidenceRoutes()
+	s.foresightRoutes()
 	mux.HandleFunc("GET /docs", s.docs())
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)

@@ -171,7 +171,7 @@ func TestASessionIsJudged(t *testing.T) {
 			for _, p := range r.Planned {
 				planned = append(planned, fmt.Sprintf("%s %d %s", p.Verdict, p.Executed, strings.Fields(p.Text)[0]))
 			}
-			if want := []string{"inside 1 begin", "inside 2 update", "inside 2 --", "not executed 0 vacuum"}; !slices.Equal(planned, want) {
+			if want := []string{"inside 1 begin", "inside 2 update", "inside 2 commit", "not executed 0 vacuum"}; !slices.Equal(planned, want) {
 				t.Errorf("%q, want %q", planned, want)
 			}
 			for _, l := range r.Statements {

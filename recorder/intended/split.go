@@ -37,7 +37,8 @@ func split(d recorder.Dialect, text []byte) []statement {
 		return []statement{{text: whole, key: "=" + string(whole)}}
 	}
 	var all []statement
-	for i, part := range first.parts(text) {
+	for i, end := range first.ends {
+		part := bytes.TrimSpace(text[end.first:end.at])
 		switch {
 		case len(first.norms[i]) == 0:
 		case second == nil:
@@ -57,6 +58,7 @@ func plan(d recorder.Dialect, text []byte) (all []statement) {
 	return all
 }
 
+// parts are the statements' bytes, with the comments before them.
 func (l *lexer) parts(text []byte) (all [][]byte) {
 	from := 0
 	for _, end := range l.ends {
@@ -66,8 +68,8 @@ func (l *lexer) parts(text []byte) (all [][]byte) {
 	return all
 }
 
-// end is where a statement ends, and the next one begins.
-type end struct{ at, next int }
+// end is where a statement has its first token, where it ends, and where the next one begins.
+type end struct{ first, at, next int }
 
 // lexer reads a text in one way and writes down each statement's normal form.
 type lexer struct {
@@ -81,6 +83,7 @@ type lexer struct {
 	doubt bool // something does not end, or is read differently by different servers
 
 	norm   []byte
+	first  int      // where its first token is
 	space  bool     // something that is no token stands between the last one and the next
 	params []string // numbers of parameters, in the order in which they came first
 
@@ -103,7 +106,10 @@ func lex(d recorder.Dialect, escapes bool, text []byte) *lexer {
 
 // finish ends a statement.
 func (l *lexer) finish(at, next int) {
-	l.ends = append(l.ends, end{at, next})
+	if len(l.norm) == 0 {
+		l.first = at
+	}
+	l.ends = append(l.ends, end{l.first, at, next})
 	l.norms = append(l.norms, l.norm)
 	*l = lexer{dialect: l.dialect, escapes: l.escapes, text: l.text, at: next, ends: l.ends, norms: l.norms, doubt: l.doubt}
 }
@@ -150,6 +156,9 @@ func wordByte(c byte) bool {
 func (l *lexer) put(token []byte) {
 	if l.space && len(l.norm) > 0 && !l.joins(l.norm[len(l.norm)-1], token[0]) {
 		l.norm = append(l.norm, ' ')
+	}
+	if len(l.norm) == 0 {
+		l.first = l.at
 	}
 	l.space, l.ended = false, false
 	l.norm = append(l.norm, token...)
