@@ -95,8 +95,9 @@ func (p stubborn) Connect(ctx context.Context) (c sqldriver.Conn, err error) {
 // conn is one broker connection, and which kind of server it leads to.
 type conn struct {
 	*sql.Conn
-	server server
-	id     uint32 // the line's: the server's id of the connection
+	server  server
+	id      uint32   // the line's: the server's id of the connection
+	plugins []string // ways in which the server can check a password, once asked
 }
 
 // rows runs sql/<name>.sql and hands each row to scan.

@@ -79,6 +79,10 @@ func (e *end) fate() string {
 	return protocol.FateUnknown
 }
 
+// rests says whether nothing is at work and no transaction is open, by two that know: no count of commits and no
+// list of transactions can tell more.
+func (e *end) rests() bool { return e.idle && e.inFlight == 0 && e.trx == "" && e.toldNone() }
+
 // toldNone says whether the server itself has told the session that it has no transaction open.
 func (e *end) toldNone() bool {
 	s, ok := e.link.(transactor)
@@ -180,25 +184,14 @@ func (a *account) empty(ctx context.Context) error {
 // as a backup does (FLUSH TABLES WITH READ LOCK), holds this up; then the account's backends go first.
 func (a *account) lock(ctx context.Context, hosts []string) error {
 	for {
-		patience, cancel := context.WithTimeout(ctx, lockPatience)
-		err := a.engine.closing.do(patience, func(ctx context.Context, c *conn) error {
-			if err := writable(ctx, c); err != nil {
-				return err
-			}
-			plugin, verifier, err := proofOf(ctx, c, newSecret())
-			if err != nil {
-				return err
-			}
-			for _, host := range hosts {
-				v := vars{"account": user(a.spec.Name, host), "plugin": plugin, "verifier": verifier}
-				if err := c.run(ctx, "lock", v); err != nil {
-					return err
-				}
-			}
-			return nil
+		late := false
+		err := a.engine.closing.do(ctx, func(ctx context.Context, c *conn) error {
+			patience, cancel := context.WithTimeout(ctx, lockPatience)
+			defer cancel()
+			err := a.tryLock(patience, c, hosts)
+			late = patience.Err() != nil
+			return err
 		})
-		late := patience.Err() != nil
-		cancel()
 		if err == nil || ctx.Err() != nil || !late && !is(err, 1205) { // lock wait timeout
 			return err
 		}
@@ -211,6 +204,20 @@ func (a *account) lock(ctx context.Context, hosts []string) error {
 			return errors.Join(err, context.Cause(ctx))
 		}
 	}
+}
+
+func (a *account) tryLock(ctx context.Context, c *conn, hosts []string) error {
+	if err := writable(ctx, c); err != nil {
+		return err
+	}
+	plugin, verifier, err := proofOf(ctx, c, newSecret())
+	for i := 0; err == nil && i < len(hosts); i++ {
+		err = c.run(ctx, "lock", vars{"account": user(a.spec.Name, hosts[i]), "plugin": plugin, "verifier": verifier})
+	}
+	if err != nil {
+		c.plugins = nil // one may have been taken out
+	}
+	return err
 }
 
 // drainAll kills the account's backends, and those that were logging in while the account was locked.
@@ -317,50 +324,29 @@ func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
 }
 
 // terminate looks at the account's backends and tells them to go, once, and gives those that were there.
-// first: it asks for the count of commits, and sees to it that the look is of now.
+// first: unless all of them are at rest, it asks for the count of commits, and sees to it that the look is of now.
 func (a *account) terminate(ctx context.Context, only []uint32, first bool) (ends []end, n commits, err error) {
-	links := map[uint32]session{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
-	}
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
-		ends = nil
-		text := query(c.server.mariadb, "backends")
-		mark, one := "", uint32(0)
-		if len(only) == 1 {
-			one = only[0]
-		}
-		if first {
-			if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
-				return err
-			}
-			// Not COMMIT, which would count as one.
-			defer func() { _, back := c.ExecContext(ctx, "ROLLBACK"); err = errors.Join(err, back) }()
-			if n, err = a.commits(ctx, c); err != nil {
-				return err
-			}
-			mark = "/* " + newSecret() + " */ "
-		}
-		err = c.each(ctx, mark+text, func(rows *sql.Rows) error {
-			var e end
-			var command, info, state, stage string
-			if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state, &stage); err != nil {
-				return err
-			}
-			if len(only) > 1 && !slices.Contains(only, e.pid) {
-				return nil
-			}
-			e.idle, e.reads, e.rolled, e.sleeps = command == "Sleep", onlyReads(info), state == "ROLLING BACK", stage == "User sleep"
-			if e.link = links[e.pid]; e.link != nil {
-				e.inFlight = e.link.inFlight()
-			}
-			ends = append(ends, e)
-			return nil
-		}, a.spec.Name, a.role(), one, one)
-		if err != nil || len(ends) == 0 {
+		ends, n = nil, commits{}
+		if ends, err = a.there(ctx, c, only, ""); err != nil || len(ends) == 0 {
 			return err
 		}
-		if err := shoot(ctx, c, ends); err != nil || mark == "" {
+		if !first || !slices.ContainsFunc(ends, func(e end) bool { return !e.rests() }) {
+			return shoot(ctx, c, ends)
+		}
+		if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
+			return err
+		}
+		// Not COMMIT, which would count as one.
+		defer func() { _, back := c.ExecContext(ctx, "ROLLBACK"); err = errors.Join(err, back) }()
+		if n, err = a.commits(ctx, c); err != nil {
+			return err
+		}
+		mark := "/* " + newSecret() + " */ "
+		if ends, err = a.there(ctx, c, only, mark); err != nil || len(ends) == 0 {
+			return err
+		}
+		if err := shoot(ctx, c, ends); err != nil {
 			return err
 		}
 		var fresh bool
@@ -371,6 +357,35 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 		return err
 	})
 	return ends, n, err
+}
+
+// there gives the account's backends (only these, if any are named). The mark tells this look from others.
+func (a *account) there(ctx context.Context, c *conn, only []uint32, mark string) (ends []end, err error) {
+	links := map[uint32]session{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+	}
+	one := uint32(0)
+	if len(only) == 1 {
+		one = only[0]
+	}
+	err = c.each(ctx, mark+query(c.server.mariadb, "backends"), func(rows *sql.Rows) error {
+		var e end
+		var command, info, state, stage string
+		if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state, &stage); err != nil {
+			return err
+		}
+		if len(only) > 1 && !slices.Contains(only, e.pid) {
+			return nil
+		}
+		e.idle, e.reads, e.rolled, e.sleeps = command == "Sleep", onlyReads(info), state == "ROLLING BACK", stage == "User sleep"
+		if e.link = links[e.pid]; e.link != nil {
+			e.inFlight = e.link.inFlight()
+		}
+		ends = append(ends, e)
+		return nil
+	}, a.spec.Name, a.role(), one, one)
+	return ends, err
 }
 
 // onlyReads says whether a statement can't have written: by its first word, and without a function of

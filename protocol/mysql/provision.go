@@ -239,13 +239,15 @@ func proofOf(ctx context.Context, c *conn, secret string) (plugin, verifier stri
 	if !c.server.mariadb {
 		return "caching_sha2_password", "0x" + hex.EncodeToString(cachingSHA2Hash(secret)), nil
 	}
-	active, err := c.strings(ctx, query(true, "plugins"))
+	if c.plugins == nil {
+		if c.plugins, err = c.strings(ctx, query(true, "plugins")); err != nil {
+			return "", "", err
+		}
+	}
 	switch {
-	case err != nil:
-		return "", "", err
-	case slices.Contains(active, "parsec"):
+	case slices.Contains(c.plugins, "parsec"):
 		return "parsec", literal(parsecHash(secret)), nil
-	case slices.Contains(active, "ed25519"):
+	case slices.Contains(c.plugins, "ed25519"):
 		return "ed25519", literal(ed25519Hash(secret)), nil
 	}
 	return "mysql_native_password", literal(nativeHash(secret)), nil
