@@ -186,8 +186,14 @@ var wires atomic.Uint32
 func newWire(t *testing.T, level protocol.Level) *wire {
 	t.Helper()
 	s := need(t)
+	return wireTo(t, s, s.URL(mysqltest.Admin, "test"), level, FrontConfig{})
+}
+
+// wireTo is a wire to a server of its own, by the target's URL.
+func wireTo(t *testing.T, s *mysqltest.Server, target string, level protocol.Level, cfg FrontConfig) *wire {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e, err := New(context.WithoutCancel(t.Context()), Config{Target: "orders", URL: s.URL(mysqltest.Admin, "test"), Password: mysqltest.Password, Installation: "w1re01", Log: log})
+	e, err := New(context.WithoutCancel(t.Context()), Config{Target: "orders", URL: target, Password: mysqltest.Password, Installation: "w1re01", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,9 +204,12 @@ func newWire(t *testing.T, level protocol.Level) *wire {
 		Installation: "w1re01", Grant: grant, Name: "curfew_w1re01_" + grant, Requester: "al@example.test", End: time.Now().Add(time.Hour), Level: level,
 	})
 	a.secret = newSecret()
-	admin(t, "test", "CREATE USER '"+a.spec.Name+"'@'127.0.0.1' IDENTIFIED BY '"+a.secret+"'", "GRANT ALL ON test.* TO '"+a.spec.Name+"'@'127.0.0.1'")
+	if err := s.SQL(t.Context(), "", "CREATE USER '"+a.spec.Name+"'@'127.0.0.1' IDENTIFIED BY '"+a.secret+"'", "GRANT ALL ON test.* TO '"+a.spec.Name+"'@'127.0.0.1'"); err != nil {
+		t.Fatal(err)
+	}
 	w := &wire{t: t, account: a, user: grant, results: make(chan wireResult, 64)}
-	w.front = NewFront(FrontConfig{Engine: e, Log: log})
+	cfg.Engine, cfg.Log = e, log
+	w.front = NewFront(cfg)
 	w.doorman = keeper{user: grant, verifier: enrol(personPassword)}
 	w.held, w.end = context.WithCancelCause(t.Context())
 	if w.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -224,7 +233,7 @@ func newWire(t *testing.T, level protocol.Level) *wire {
 		if _, err := w.account.Cut(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := testServer.SQL(ctx, "", "DROP USER IF EXISTS '"+w.account.spec.Name+"'@'127.0.0.1'"); err != nil {
+		if err := s.SQL(ctx, "", "DROP USER IF EXISTS '"+w.account.spec.Name+"'@'127.0.0.1'"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -304,7 +313,12 @@ func (w *wire) config(params string) *driver.Config {
 // connect is one connection of go-sql-driver's.
 func (w *wire) connect(params string) *sql.Conn {
 	w.t.Helper()
-	connector, err := driver.NewConnector(w.config(params))
+	return w.connectBy(w.config(params))
+}
+
+func (w *wire) connectBy(cfg *driver.Config) *sql.Conn {
+	w.t.Helper()
+	connector, err := driver.NewConnector(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

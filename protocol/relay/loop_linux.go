@@ -40,6 +40,16 @@ const (
 // own for all that is not forwarding.
 func most() int { return max(1, runtime.NumCPU()/2) }
 
+// Sessions is how many sessions the loops carry: those that are not among them have goroutines of their own.
+func (l *Loops) Sessions() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.live {
+		n += c.taken
+	}
+	return n
+}
+
 // loop is an epoll set and what is in it.
 type loop struct {
 	all   *Loops
