@@ -120,11 +120,24 @@ func asks(t *testing.T, c *api.Client, ask api.Ask) (api.Request, error) {
 func (s *town) enters(t *testing.T, c *api.Client, grant string) (conn, error) {
 	t.Helper()
 	creds := must(c.Password(t.Context(), grant))(t)
-	in, err := s.stage.login(t.Context(), harness.Credentials{Credentials: creds})
+	in, err := s.stage.login(t.Context(), s.trusting(t, creds))
 	if err == nil {
 		t.Cleanup(func() { _ = in.close() }) // Curfew may have hung up on it
 	}
 	return in, err
+}
+
+// trusting is credentials with the file that they want their CA in.
+func (s *town) trusting(t *testing.T, creds api.Credentials) harness.Credentials {
+	t.Helper()
+	c := harness.Credentials{Credentials: creds}
+	if creds.CA != "" {
+		c.CAFile = filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(c.CAFile, []byte(creds.CA), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
 }
 
 // no checks that an error is a problem of this kind, with these words in it.
