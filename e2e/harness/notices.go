@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,21 +32,52 @@ type Notice struct {
 
 // Notices is somebody's webhook: it keeps what Curfew tells, and takes nothing that is not signed.
 type Notices struct {
+	URL    string
 	server *httptest.Server
 	dir    string // of Curfew's data, where the signatures' secret lies
 
-	mu     sync.Mutex // guards the rest
-	events []Notice
-	ids    map[string]bool
-	errs   []error
+	mu      sync.Mutex // guards the rest
+	away    bool
+	refused int
+	events  []Notice
+	ids     map[string]bool
+	errs    []error
 }
 
 // Listening starts a webhook that Curfew tells when it is started with it.
 func (c *Curfew) Listening() *Notices {
-	n := &Notices{dir: c.Dir, ids: map[string]bool{}}
-	n.server = httptest.NewServer(n)
-	c.Webhook = n.server.URL + "/"
+	n := Hook(c.Dir)
+	c.Webhook = n.URL
 	return n
+}
+
+// Hook starts a webhook whose signatures are made with the secret in a directory.
+func Hook(dir string) *Notices {
+	n := &Notices{dir: dir, ids: map[string]bool{}}
+	n.server = httptest.NewServer(n)
+	n.URL = n.server.URL + "/"
+	return n
+}
+
+// Refuse has it answer that it can't take anything now, or take it again.
+func (n *Notices) Refuse(yes bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away = yes
+}
+
+// Refused counts what it has not taken.
+func (n *Notices) Refused() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.refused
+}
+
+// All gives every message so far.
+func (n *Notices) All() []Notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events)
 }
 
 // Close ends the webhook, and says what was wrong with what it was told.
@@ -70,6 +102,9 @@ func (n *Notices) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
+	case n.away:
+		n.refused++
+		w.WriteHeader(http.StatusServiceUnavailable)
 	case err != nil:
 		n.errs = append(n.errs, fmt.Errorf("webhook: %w", err))
 		w.WriteHeader(http.StatusUnauthorized)

@@ -90,15 +90,15 @@ func (b *Browser) Open(ctx context.Context, address string) (string, error) {
 
 // Decide sends the form of a request's page, which Open gave.
 func (b *Browser) Decide(ctx context.Context, page, request string, approve bool, comment string) (string, error) {
-	m := formField.FindStringSubmatch(page)
-	if m == nil {
+	token := Form(page)
+	if token == "" {
 		return page, errors.New("the page has no form")
 	}
 	word := "deny"
 	if approve {
 		word = "approve"
 	}
-	form := url.Values{"form": {html.UnescapeString(m[1])}, "decision": {word}, "comment": {comment}}
+	form := url.Values{"form": {token}, "decision": {word}, "comment": {comment}}
 	res, page, err := b.ask(ctx, http.MethodPost, "http://"+b.curfew.API+"/web/requests/"+request, form)
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("the form was answered %s:\n%s", res.Status, page)
@@ -106,7 +106,20 @@ func (b *Browser) Decide(ctx context.Context, page, request string, approve bool
 	return page, err
 }
 
-func (b *Browser) ask(ctx context.Context, method, address string, form url.Values) (*http.Response, string, error) {
+// Try sends whatever somebody may make a browser send, with headers of their own, and gives what comes back.
+func (b *Browser) Try(ctx context.Context, method, path string, form url.Values, headers ...string) (*http.Response, string, error) {
+	return b.ask(ctx, method, "http://"+b.curfew.API+path, form, headers...)
+}
+
+// Form is the token of the form on a page.
+func Form(page string) string {
+	if m := formField.FindStringSubmatch(page); m != nil {
+		return html.UnescapeString(m[1])
+	}
+	return ""
+}
+
+func (b *Browser) ask(ctx context.Context, method, address string, form url.Values, headers ...string) (*http.Response, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, "", err
@@ -114,6 +127,9 @@ func (b *Browser) ask(ctx context.Context, method, address string, form url.Valu
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := b.client.Do(r)
 	if err != nil {
