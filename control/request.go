@@ -189,6 +189,7 @@ func (d *Desk) settle(tx *store.Tx, r *policy.Request, now time.Time, by string)
 	}
 	err = tx.Append(ledger.TypeGrantCreated, ledger.GrantCreated{
 		Grant: g.ID, Request: r.ID, Person: personOf(g.Identity), Target: g.Target, Level: g.Level, Start: g.Start, End: g.End, BreakGlass: g.BreakGlass,
+		Parameters: g.Record.Parameters,
 	})
 	if err == nil && g.BreakGlass {
 		err = indebt(tx, g, r.Reason)

@@ -127,6 +127,7 @@ func (o Offer) Words() string {
 		add(true, "by a login %s", o.MFA.words())
 	}
 	add(o.Terms.Limits != Limits{}, "within %s", o.Terms.Limits.Words())
+	add(o.Terms.Record != Record{}, "%s", o.Terms.Record.Words())
 	add(o.Terms.WithLastSession, "until the last session ends")
 	if r := o.Terms.Review; r != nil {
 		add(true, "reviewed within %s", span(r.Within))

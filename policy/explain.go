@@ -305,6 +305,9 @@ func (r *Rule) next(a *asking) []string {
 	if words := r.Limits.Words(); words != "" {
 		all = append(all, "limits of its sessions: "+words)
 	}
+	if words := r.Record.Words(); words != "" {
+		all = append(all, words)
+	}
 	if r.Review != nil {
 		by := "whoever may read its recordings"
 		if !r.Review.By.empty() {

@@ -31,7 +31,7 @@ func (p *Policy) Holds(who auth.Identity, g Grant) bool {
 	}
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if r.Deny || r.fits(a) != missNone || r.BreakGlass != g.BreakGlass || !g.Limits.within(r.Limits) {
+		if r.Deny || r.fits(a) != missNone || r.BreakGlass != g.BreakGlass || !g.Limits.within(r.Limits) || !g.Record.within(r.Record) {
 			continue
 		}
 		s, err := r.When.stands(a)

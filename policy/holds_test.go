@@ -25,6 +25,8 @@ func TestHoldsJudgesAgain(t *testing.T) {
 	grant := policy.Grant{Identity: who, Target: "orders", Level: "writer", Can: example().Targets["orders"].Levels["writer"]}
 	limited := grant
 	limited.Limits = policy.Limits{Sessions: 2, Idle: time.Minute, Rows: 10, Bytes: 20}
+	withheld := grant
+	withheld.Record.Parameters = policy.ParametersTypes
 	broken := grant
 	broken.BreakGlass = true
 	for name, c := range map[string]struct {
@@ -58,6 +60,9 @@ func TestHoldsJudgesAgain(t *testing.T) {
 		"fewer rows":                         {limited, func(p *policy.Policy) { p.Rules[0].Limits.Rows = 9 }, false},
 		"fewer bytes":                        {limited, func(p *policy.Policy) { p.Rules[0].Limits.Bytes = 19 }, false},
 		"more bytes":                         {limited, func(p *policy.Policy) { p.Rules[0].Limits.Bytes = 21 }, true},
+		"less on record":                     {withheld, func(p *policy.Policy) { p.Rules[0].Record = withheld.Record }, true},
+		"less than must be on record":        {withheld, func(*policy.Policy) {}, false},
+		"more than must be on record":        {grant, func(p *policy.Policy) { p.Rules[0].Record = withheld.Record }, true},
 		"now for breaking the glass":         {grant, func(p *policy.Policy) { p.Rules[0].BreakGlass = true }, false},
 		"the glass is broken":                {broken, func(p *policy.Policy) { p.Rules[0].BreakGlass = true }, true},
 		"no breaking of glass any more":      {broken, func(*policy.Policy) {}, false},

@@ -90,6 +90,7 @@ type Rule struct {
 	Review          *Review `json:"review,omitempty"`
 	Limits          Limits  `json:"limits,omitzero"`
 	WithLastSession bool    `json:"with_last_session,omitempty"` // the grant ends when its last session does
+	Record          Record  `json:"record,omitzero"`
 }
 
 // Labels selects targets: all of them must match.

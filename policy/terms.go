@@ -13,6 +13,7 @@ type Terms struct {
 	Review          *Review       `json:"review,omitempty"`
 	Limits          Limits        `json:"limits,omitzero"`
 	WithLastSession bool          `json:"with_last_session,omitempty"`
+	Record          Record        `json:"record,omitzero"`
 	Longest         time.Duration `json:"longest,omitempty"`
 	Ticket          *TicketRule   `json:"ticket_rule,omitempty"`
 }
@@ -29,6 +30,25 @@ type Limits struct {
 	Idle     time.Duration `json:"idle,omitempty"`     // how long a session may do nothing
 	Rows     uint64        `json:"rows,omitempty"`     // that a session may read
 	Bytes    uint64        `json:"bytes,omitempty"`    // that a session may receive
+}
+
+// Record says what of a session is recorded where a rule may choose. Statements always are, in full.
+type Record struct {
+	Parameters string `json:"parameters,omitempty"` // empty: their values; ParametersTypes: their types alone
+}
+
+// ParametersTypes leaves out of a recording what was bound to parameters.
+const ParametersTypes = "types"
+
+// within reports whether what is recorded is as much as another asks for, or more.
+func (r Record) within(s Record) bool { return r.Parameters == "" || r == s }
+
+// Words says what is not recorded.
+func (r Record) Words() string {
+	if r.Parameters == ParametersTypes {
+		return "the values of parameters are not recorded, only their types"
+	}
+	return ""
 }
 
 // TicketRule says that a ticket must be named, and what its number looks like.
@@ -58,7 +78,7 @@ func (t *TicketRule) equal(u *TicketRule) bool {
 // Terms gives the rule's.
 func (r *Rule) Terms() Terms {
 	return Terms{
-		Approvals: r.Approvals, Review: r.Review, Limits: r.Limits, WithLastSession: r.WithLastSession,
+		Approvals: r.Approvals, Review: r.Review, Limits: r.Limits, WithLastSession: r.WithLastSession, Record: r.Record,
 		Longest: r.Longest, Ticket: r.Ticket,
 	}
 }
@@ -67,7 +87,7 @@ func (r *Rule) Terms() Terms {
 // at most is no part of that.
 func (t Terms) equal(u Terms) bool {
 	return t.Approvals.equal(u.Approvals) && t.Review.equal(u.Review) && t.Limits == u.Limits &&
-		t.WithLastSession == u.WithLastSession && t.Ticket.equal(u.Ticket)
+		t.WithLastSession == u.WithLastSession && t.Record == u.Record && t.Ticket.equal(u.Ticket)
 }
 
 func (r *Review) equal(s *Review) bool {

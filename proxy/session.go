@@ -114,7 +114,7 @@ func (s *Server) header(grant policy.Grant, login protocol.Login, account string
 		Identity: recorder.Person{Issuer: id.Issuer, Subject: id.Subject, Email: id.Email, Name: id.Name, Groups: id.Groups, Workload: id.Workload},
 		Target:   grant.Target, Level: grant.Level, Policy: grant.Policy, Engine: s.cfg.EngineNames[grant.Target], Account: account,
 		Database: login.Database, Client: login.Address, Application: login.Application, TLS: login.TLS,
-		Protocol: login.Protocol, Login: login.Mechanism,
+		Protocol: login.Protocol, Login: login.Mechanism, Parameters: grant.Record.Parameters,
 		Attributes: login.Attributes,
 	}
 }

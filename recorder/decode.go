@@ -71,6 +71,7 @@ type wireParam struct {
 	Value    *string `json:"value"`
 	ValueB64 []byte  `json:"value_b64"`
 	Hex      *string `json:"hex"`
+	Withheld bool    `json:"withheld"`
 	More     bool    `json:"more"`
 }
 
@@ -144,7 +145,7 @@ func (w *wireEvent) event() (Event, error) {
 }
 
 func (w *wireParam) param() (Param, error) {
-	p := Param{Type: w.Type, Name: either(w.Name, w.NameB64), More: w.More}
+	p := Param{Type: w.Type, Name: either(w.Name, w.NameB64), More: w.More, Withheld: w.Withheld}
 	switch {
 	case w.Hex != nil:
 		v, err := hex.DecodeString(*w.Hex)

@@ -159,6 +159,8 @@ func appendParams(dst []byte, params []Param, inline int) []byte {
 		switch {
 		case p.Null:
 			dst = append(dst, `,"value":null`...)
+		case p.Withheld: // readers that don't know the word must not take it for NULL
+			dst = append(dst, `,"value":"","withheld":true`...)
 		case p.Hex:
 			dst = append(dst, `,"hex":"`...)
 			dst = hex.AppendEncode(dst, value)

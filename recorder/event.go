@@ -98,6 +98,8 @@ type Param struct {
 	Null  bool
 	Hex   bool // Value is raw bytes to be written as hex, because the type's binary form is not decoded
 	More  bool // the value continues in TypePart events
+
+	Withheld bool // set by the Writer: the value was left out
 }
 
 // Tx is the transaction state after a result.
@@ -128,9 +130,10 @@ type Header struct {
 	Database     string    `json:"database,omitempty"`
 	Client       string    `json:"client"` // address:port
 	Application  string    `json:"application,omitempty"`
-	TLS          string    `json:"tls,omitempty"`      // client's leg: "TLS 1.3 TLS_AES_128_GCM_SHA256"; empty = none
-	Protocol     string    `json:"protocol,omitempty"` // client's protocol version, "3.0"
-	Login        string    `json:"login,omitempty"`    // how the client proved itself: "scram-sha-256"
+	TLS          string    `json:"tls,omitempty"`        // client's leg: "TLS 1.3 TLS_AES_128_GCM_SHA256"; empty = none
+	Protocol     string    `json:"protocol,omitempty"`   // client's protocol version, "3.0"
+	Parameters   string    `json:"parameters,omitempty"` // "types": the values of parameters are left out; else they are here
+	Login        string    `json:"login,omitempty"`      // how the client proved itself: "scram-sha-256"
 
 	Attributes map[string]string `json:"attributes,omitempty"` // what else the client said of itself at login
 }

@@ -28,6 +28,9 @@ func (w *Writer) add(dst []byte, e *Event) ([]byte, error) {
 		moved.Of, moved.ID = e.ID, 0
 		head = &moved
 	}
+	if w.header.Parameters == ParametersTypes {
+		head = w.withhold(head)
+	}
 	text := head.Text
 	redacts := head.Type == TypeStatement || head.Type == TypePart && head.Field == FieldText
 	if head.Type == TypeStatement {

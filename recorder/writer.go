@@ -75,6 +75,8 @@ type Writer struct {
 	salted     int // bytes of salts that are used up
 	redact     redactor
 	redacting  bool
+	ahead      uint64  // the statement that sends a parameter's value ahead, while its parts may come
+	params     []Param // of withhold
 	statements uint64
 	asking     uint64 // the first statement of the last Record that brought a whole one
 	asked      uint64 // leaves with the last of that Record

@@ -80,7 +80,7 @@ func (a *app) showGrant(w io.Writer, g api.Grant) {
 	fields(w, "grant", g.ID, "request", g.Request, "who", visible(person(g.Person.Email, g.Person.Subject)),
 		"target", visible(g.Target), "level", visible(g.Level), "approved by", visible(strings.Join(g.Approvers, ", ")),
 		"status", g.Status, "break glass", yes(g.BreakGlass), "start", a.when(g.Start), "end", a.when(g.End),
-		"extended", strings.Join(a.extensions(g), "\n"), "limits", limitWords(g), "ended", ended)
+		"extended", strings.Join(a.extensions(g), "\n"), "limits", limitWords(g), "recorded", recordWords(g.Parameters), "ended", ended)
 	if g.Receipt != nil {
 		showReceipt(w, *g.Receipt)
 	}
@@ -95,6 +95,14 @@ func (a *app) extensions(g api.Grant) (all []string) {
 		all = append(all, line)
 	}
 	return all
+}
+
+// recordWords says what of a session is not recorded.
+func recordWords(parameters string) string {
+	if parameters == "" {
+		return ""
+	}
+	return "without the values of parameters: their types alone"
 }
 
 // limitWords says what a grant's rule allows beyond what its level does.

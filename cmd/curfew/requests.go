@@ -106,7 +106,7 @@ func (a *app) showRequest(w io.Writer, r api.Request) {
 	// Reason and names are others' words: they are made visible one by one, and keep to their line.
 	fields(w, "request", r.ID, "who", visible(who), "target", visible(r.Target), "level", visible(r.Level),
 		"extends", r.Extends, "for", r.Duration.String(), "start", start, "break glass", yes(r.BreakGlass),
-		"reason", visible(r.Reason), "ticket", visible(r.Ticket), "intended sql", lines(r.SQL), "asked", a.when(r.Created),
+		"reason", visible(r.Reason), "ticket", visible(r.Ticket), "intended sql", lines(r.SQL), "recorded", recordWords(r.Parameters), "asked", a.when(r.Created),
 		"rule", visible(r.Rule), "status", status, "decisions", strings.Join(words, "\n"), "comments", strings.Join(a.remarks(r), "\n"), "grant", r.Grant)
 }
 

@@ -50,7 +50,7 @@ func showRequest(r policy.Request) Request {
 		Duration: Duration(r.Duration), Start: utc(r.Start), Reason: r.Reason,
 		Created: utc(r.Created), Lapses: utc(r.Lapses), Rule: r.Rule, Policy: r.Policy,
 		Needed: r.Approvals.Needed(), Status: string(r.Status), Grant: r.Grant, Ended: utc(r.Ended), EndReason: r.EndReason,
-		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass, Extends: r.Extends,
+		Ticket: r.Ticket, SQL: r.SQL, BreakGlass: r.BreakGlass, Extends: r.Extends, Parameters: r.Record.Parameters,
 	}
 	if out.Needed > 0 {
 		out.Approvers = ShowApprovers(r.Approvals)
@@ -74,7 +74,7 @@ func showGrant(g policy.Grant, engine string, now time.Time) Grant {
 		ID: g.ID, Request: g.Request, Person: ShowPerson(g.Identity), Target: g.Target, Engine: engine, Level: g.Level,
 		Policy: g.Policy, Approvers: g.Approvers, Start: utc(g.Start), End: utc(g.End), Status: GrantEnded,
 		Ended: utc(g.Ended), EndCode: g.EndCode, EndReason: g.EndReason, EndedBy: g.EndedBy,
-		BreakGlass: g.BreakGlass, WithLastSession: g.WithLastSession,
+		BreakGlass: g.BreakGlass, WithLastSession: g.WithLastSession, Parameters: g.Record.Parameters,
 	}
 	if l := g.Limits; l != (policy.Limits{}) {
 		out.Limits = &Limits{Sessions: l.Sessions, Idle: Duration(l.Idle), Rows: l.Rows, Bytes: l.Bytes}

@@ -168,6 +168,7 @@ type Request struct {
 	Ticket     string   `json:"ticket,omitempty"`
 	SQL        string   `json:"sql,omitempty" doc:"What is to be run, in the requester's words"`
 	BreakGlass bool     `json:"break_glass,omitempty"`
+	Parameters string   `json:"parameters,omitempty" enum:"types" doc:"types: recordings will leave out the values of parameters"`
 	Extends    string   `json:"extends,omitempty" doc:"The grant that it would make longer"`
 	Comments   []Remark `json:"comments,omitempty"`
 }
@@ -227,6 +228,7 @@ type Grant struct {
 	WithLastSession bool        `json:"with_last_session,omitempty" doc:"It ends when its last session is closed"`
 	Extensions      []Extension `json:"extensions,omitempty" doc:"Each time that its end was moved; end is the last one's"`
 	Limits          *Limits     `json:"limits,omitempty" doc:"What its rule allows beyond what the access level does"`
+	Parameters      string      `json:"parameters,omitempty" enum:"types" doc:"types: recordings leave out the values of parameters"`
 }
 
 // Extension is one time that a grant's end was moved.

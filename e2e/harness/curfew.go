@@ -293,6 +293,7 @@ const rules = `rules:
     longest: 1h
     approvals: {count: 0}
     limits: {sessions: 2, rows: 50, bytes: 1MB}
+    record: {parameters: types}
     review: {within: 24h}
   - name: brief
     who: {groups: [developers]}

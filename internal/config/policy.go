@@ -57,6 +57,7 @@ type policyRule struct {
 	Review     *policyReview `yaml:"review"`
 	Limits     policyLimits  `yaml:"limits"`
 	Ends       string        `yaml:"ends"`
+	Record     policyRecord  `yaml:"record"`
 
 	condition *policy.Condition // what When says, once it is checked
 }
@@ -82,6 +83,10 @@ type policyLimits struct {
 	Idle     time.Duration `yaml:"idle"`
 	Rows     uint64        `yaml:"rows"`
 	Bytes    uint64        `yaml:"bytes,size"`
+}
+
+type policyRecord struct {
+	Parameters string `yaml:"parameters"`
 }
 
 type policyFreeze struct {
@@ -178,6 +183,9 @@ func (r policyRule) rule() policy.Rule {
 		out.Approvals.Parties = append(out.Approvals.Parties, policy.Who(w))
 	}
 	out.MFA, out.BreakGlass, out.Limits, out.WithLastSession = r.MFA.mfa(), r.BreakGlass, policy.Limits(r.Limits), r.Ends == withLastSession
+	if r.Record.Parameters == policy.ParametersTypes {
+		out.Record.Parameters = policy.ParametersTypes
+	}
 	if r.Review != nil {
 		out.Review = &policy.Review{Within: r.Review.Within, By: policy.Who(r.Review.By)}
 	}

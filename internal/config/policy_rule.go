@@ -79,7 +79,7 @@ func (r *policyRule) checkCondition(d *decoder, text, key string, language *poli
 
 // checkDenies: a rule that denies says who, what and when; there is nothing that it could say of a grant.
 func (r policyRule) checkDenies(d *decoder, key string) {
-	for _, k := range []string{"longest", "lapse", "reason", "ticket", "mfa", "approvals", "break_glass", "review", "limits", "ends"} {
+	for _, k := range []string{"longest", "lapse", "reason", "ticket", "mfa", "approvals", "break_glass", "review", "limits", "ends", "record"} {
 		if d.has(key + "." + k) {
 			d.at(key+"."+k, "a rule that denies gives nothing: remove it")
 		}
@@ -93,6 +93,9 @@ func (r policyRule) checkGives(d *decoder, key string) {
 	}
 	if r.Ends != "" && r.Ends != withLastSession && r.Ends != "on-time" {
 		d.at(key+".ends", "%q is unknown: on-time or %s", r.Ends, withLastSession)
+	}
+	if p := r.Record.Parameters; p != "" && p != "full" && p != policy.ParametersTypes {
+		d.at(key+".record.parameters", "%q is unknown: full, or %s, which leaves their values out", p, policy.ParametersTypes)
 	}
 	if r.Limits.Sessions < 0 {
 		d.at(key+".limits.sessions", "must not be negative")

@@ -34,6 +34,7 @@ rules:
     review: {within: 72h, by: {groups: [security]}}
     limits: {sessions: 2, idle: 1m, rows: 5000000000, bytes: 64MiB}
     ends: with-last-session
+    record: {parameters: types}
   - name: glass
     break_glass: true
     who: {groups: [on-call]}
@@ -70,7 +71,7 @@ rules:
 		MFA: &policy.MFA{ACR: []string{"gold"}, AMR: []string{"otp", "hwk"}, Within: 15 * time.Minute},
 		Approvals: policy.Approvals{Count: 3, From: policy.Who{Emails: []string{"x@y.z"}}, Parties: []policy.Who{leads, security},
 			MFA: &policy.MFA{Within: 5 * time.Minute}},
-		Review: &policy.Review{Within: 72 * time.Hour, By: security}, WithLastSession: true,
+		Review: &policy.Review{Within: 72 * time.Hour, By: security}, WithLastSession: true, Record: policy.Record{Parameters: policy.ParametersTypes},
 		Limits: policy.Limits{Sessions: 2, Idle: time.Minute, Rows: 5_000_000_000, Bytes: 64 << 20},
 	}
 	if !reflect.DeepEqual(yes, want) {
@@ -90,10 +91,11 @@ func TestPolicyReportsTerms(t *testing.T) {
 		return sinks + "rules:\n  - {name: a, who: {anyone: true}, targets: [orders], levels: [reader], " + more + "}\n"
 	}
 	for name, c := range map[string]struct{ file, want string }{
-		"a rule that denies": {rule(`effect: deny, longest: 1h, lapse: 1h, reason: optional, ticket: {pattern: x}, mfa: {within: 1m}, approvals: {count: 0}, break_glass: true, review: {within: 1h}, limits: {rows: 1}, ends: on-time`),
-			strings.Join(each("FILE:3: rules[0].", []string{"longest", "lapse", "reason", "ticket", "mfa", "approvals", "break_glass", "review", "limits", "ends"}, ": a rule that denies gives nothing: remove it"), "\n")},
+		"a rule that denies": {rule(`effect: deny, longest: 1h, lapse: 1h, reason: optional, ticket: {pattern: x}, mfa: {within: 1m}, approvals: {count: 0}, break_glass: true, review: {within: 1h}, limits: {rows: 1}, ends: on-time, record: {}`),
+			strings.Join(each("FILE:3: rules[0].", []string{"longest", "lapse", "reason", "ticket", "mfa", "approvals", "break_glass", "review", "limits", "ends", "record"}, ": a rule that denies gives nothing: remove it"), "\n")},
 		"effect":                  {rule(`effect: forbid, longest: 1h, approvals: {count: 0}`), `FILE:3: rules[0].effect: "forbid" is unknown: allow or deny`},
 		"ends":                    {rule(`ends: soon, longest: 1h, approvals: {count: 0}`), `FILE:3: rules[0].ends: "soon" is unknown: on-time or with-last-session`},
+		"no values":               {rule(`record: {parameters: none, statements: none}, longest: 1h, approvals: {count: 0}`), "FILE:3: rules[0].record.statements: unknown key: known here: parameters\nFILE:3: rules[0].record.parameters: \"none\" is unknown: full, or types, which leaves their values out"},
 		"no count":                {rule(`longest: 1h, approvals: {from: {anyone: true}}`), `FILE:3: rules[0].approvals.count: is missing`},
 		"fewer than parties":      {rule(`longest: 1h, approvals: {count: 1, parties: [{groups: [a]}, {groups: [b]}]}`), `FILE:3: rules[0].approvals.count: 1 is fewer than there are parties: leave it out, or write 2 or more`},
 		"no party":                {rule(`longest: 1h, approvals: {parties: []}`), `FILE:3: rules[0].approvals.parties: is empty: name a party, or remove the key`},

@@ -146,6 +146,7 @@ func (s *story) told(name string, session *sessionStory, h *recorder.Header, has
 		{"client", h.Client, session.Client},
 		{"login", h.Login, cmp.Or(session.Login, h.Login)}, // older ledgers don't say
 		{"policy", h.Policy, s.policyOf(g)},
+		{"parameters", h.Parameters, g.Parameters},
 	} {
 		if f.got != f.want {
 			s.report.bad(name, "its header names the %s %s, the ledger %s", f.what, f.got, f.want)

@@ -147,7 +147,8 @@ type (
 		Start   time.Time `json:"start"`
 		End     time.Time `json:"end"`
 
-		BreakGlass bool `json:"break_glass,omitempty"`
+		BreakGlass bool   `json:"break_glass,omitempty"`
+		Parameters string `json:"parameters,omitempty"` // how much its recordings have of them: recorder.Header
 	}
 	// GrantExtended moves a grant's end, as its request asked.
 	GrantExtended struct {

@@ -93,6 +93,8 @@ func (p *player) param(i int, v *recorder.Param) {
 	switch {
 	case v.Null:
 		p.out.text(dim, "NULL")
+	case v.Withheld:
+		p.out.text(dim, "(not recorded)")
 	case v.Hex:
 		p.out.text(cyan, `\x`+hex.EncodeToString(v.Value))
 	default:
