@@ -331,8 +331,12 @@ func TestCutWhileALoginSleepsPastTheCheck(t *testing.T) {
 		return false
 	})
 	began := time.Now()
-	if _, err := a.Cut(t.Context()); err != nil {
+	cut, err := a.Cut(t.Context())
+	if err != nil {
 		t.Fatal(err)
+	}
+	if late := cut.GoneAt.Sub(cut.LockedAt); late > startingWait/2 {
+		t.Errorf("the end counts as %s late, for one who never got in", late)
 	}
 	if n := super(t, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", a.Name()); n != "0" {
 		t.Error("it is in")
