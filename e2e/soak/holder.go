@@ -91,13 +91,21 @@ func (h *holder) oneGrant(ctx context.Context) error {
 	var side sync.WaitGroup
 	for i := range h.sessions {
 		r := rand.New(rand.NewPCG(h.rand.Uint64(), uint64(i)))
-		side.Go(func() { h.seat(tills, g, r) })
+		side.Go(func() {
+			pause(tills, time.Duration(r.Int64N(int64(d)/6+1))) // fifty people don't sit down in one moment
+			h.seat(tills, g, r)
+		})
 	}
 	select {
 	case <-time.After(time.Until(g.End)):
 	case <-g.over:
 	case <-ctx.Done():
-		// Half give back what they have, the other half lose it.
+		// Half give back what they have, the other half lose it, over some seconds: what it takes to end everything
+		// in one moment is the benchmarks' matter.
+		select {
+		case <-time.After(time.Duration(h.rand.Int64N(int64(h.w.o.Duration) / 30))):
+		case <-time.After(time.Until(g.End)):
+		}
 		g.ended.Store(true)
 		err := h.w.patiently(lasting, func() (err error) {
 			if h.number%2 == 0 {
