@@ -341,10 +341,22 @@ func (a *account) is(oid uint32) {
 }
 
 func readRow(ctx context.Context, q querier, name string) (row, error) {
+	return scanRow(q.QueryRow(ctx, query("account"), name))
+}
+
+// askRow is readRow among other questions.
+func askRow(ask *pgx.Batch, name string, r *row) {
+	ask.Queue(query("account"), name).QueryRow(func(from pgx.Row) (err error) {
+		*r, err = scanRow(from)
+		return err
+	})
+}
+
+func scanRow(from pgx.Row) (row, error) {
 	var r row
 	var oid, fallback int64
 	var comment string
-	err := q.QueryRow(ctx, query("account"), name).Scan(&oid, &r.login, &comment, &fallback)
+	err := from.Scan(&oid, &r.login, &comment, &fallback)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, errNoRole
 	}

@@ -28,9 +28,6 @@ func (a *account) Clean(ctx context.Context) (protocol.Clean, error) {
 	defer give(a.cleaning)
 	a.shut()
 	err := a.cleanUp(ctx)
-	if err == nil {
-		err = a.prove(ctx)
-	}
 	if err != nil {
 		return a.cleaned(), fmt.Errorf("clean %s: %w", a.spec.Name, err)
 	}
@@ -48,68 +45,97 @@ func (a *account) cleaned() protocol.Clean {
 	return c
 }
 
-// cleanUp takes the role off the server; each step is its own commit and bears to be repeated. Once nobody is
-// in, it may wait: the closing line is left to those who can't.
+// cleanUp takes the role off the server and proves that; each step is its own commit and bears to be repeated.
+// Once nobody is in, it may wait: the closing line is left to those who can't.
 func (a *account) cleanUp(ctx context.Context) error {
-	if err := take(ctx, a.killing); err != nil {
-		return err
+	err := a.takeOff(ctx, false)
+	if is(err, "2BP01") { // something of its own is left that was not seen: the server keeps the role until it is not
+		err = a.takeOff(ctx, true)
 	}
-	r, err := a.row(ctx)
-	if err == nil {
-		a.is(r.oid)
-		if a.emptied() && !r.login {
-			err = a.vacate(ctx)
-		} else { // it was never cut, or somebody has unlocked it
-			err = a.empty(ctx)
-		}
-	}
-	give(a.killing)
 	if errors.Is(err, errNoRole) {
-		return a.orphans(ctx)
+		err = a.orphans(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	can, err := a.reach(ctx, r)
+	return a.engine.here(ctx, a.prove)
+}
+
+// takeOff takes the role off the server. What an account leaves in the broker's own database is disowned if
+// anything was found there, or if that is to be thorough.
+func (a *account) takeOff(ctx context.Context, thorough bool) error {
+	l, err := a.vacated(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := a.rollBack(ctx, r.oid, can); err != nil {
+	if _, err := a.finish(ctx, l.prepared); err != nil {
 		return err
 	}
-	places, err := a.look(ctx, r, can)
-	if err != nil {
+	if err := a.look(ctx, l); err != nil {
 		return err
 	}
-	if err := a.unshare(ctx, r.oid); err != nil {
+	if err := a.unshare(ctx, l.members); err != nil {
 		return err
 	}
-	for _, p := range places {
-		if err := a.quarantine(ctx, r.oid, p); err != nil {
+	for _, p := range l.places {
+		if p.database == a.engine.broker.Database && thorough {
+			p.own, p.things = true, true
+		}
+		if err := a.quarantine(ctx, l.row.oid, p); err != nil {
 			return fmt.Errorf("database %s: %w", p.database, err)
 		}
 	}
-	return a.drop(ctx)
+	return a.engine.here(ctx, a.drop)
 }
 
-// rollBack ends the prepared transactions that are this grant's, each in its own database and as its
-// owner: nobody else may.
-func (a *account) rollBack(ctx context.Context, oid uint32, can []reached) ([]string, error) {
-	type prepared struct{ gid, database, owner string }
-	var list []prepared
+// vacated gives what the server knows of the account once nobody is in.
+func (a *account) vacated(ctx context.Context) (leaving, error) {
+	if err := take(ctx, a.killing); err != nil {
+		return leaving{}, err
+	}
+	defer give(a.killing)
+	l, err := a.leave(ctx)
+	switch {
+	case err != nil:
+		return l, err
+	case a.emptied() && !l.row.login && l.inside == 0:
+		return l, nil
+	case a.emptied() && !l.row.login:
+		err = a.vacate(ctx)
+	default: // it was never cut, or somebody has unlocked it
+		err = a.empty(ctx)
+	}
+	if err != nil {
+		return l, err
+	}
+	return a.leave(ctx) // whoever was in may have made something meanwhile
+}
+
+// rollBack ends the prepared transactions that are this grant's, as far as it can become these roles.
+func (a *account) rollBack(ctx context.Context, oid uint32, can []int64) ([]string, error) {
+	var list []waiting
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("prepared"), int64(oid), oids(can), a.gids())
+		rows, err := c.Query(ctx, query("prepared"), int64(oid), can, a.gids())
 		if err != nil {
 			return err
 		}
-		list, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (p prepared, err error) {
-			return p, r.Scan(&p.gid, &p.database, &p.owner)
-		})
+		list, err = readPrepared(rows)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	return a.finish(ctx, list)
+}
+
+func readPrepared(rows pgx.Rows) ([]waiting, error) {
+	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (p waiting, err error) {
+		return p, r.Scan(&p.gid, &p.database, &p.owner)
+	})
+}
+
+// finish rolls these prepared transactions back, each in its own database and as its owner: nobody else may.
+func (a *account) finish(ctx context.Context, list []waiting) ([]string, error) {
 	var done []string
 	for _, p := range list {
 		err := a.engine.in(ctx, p.database, func(ctx context.Context, c *pgx.Conn) error {
@@ -144,12 +170,11 @@ func as(ctx context.Context, c *pgx.Conn, role, sql string) error {
 }
 
 // unshare takes the account away from whoever was given it. That it was shared was noted by look.
-func (a *account) unshare(ctx context.Context, oid uint32) error {
-	members, err := a.members(ctx, oid)
-	if err != nil || len(members) == 0 {
-		return err
+func (a *account) unshare(ctx context.Context, members []string) error {
+	if len(members) == 0 {
+		return nil
 	}
-	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return a.inTx(ctx, c, func(s *script) {
 			for _, m := range members {
 				s.add("unshare", vars{"account": a.spec.Name, "member": m})
@@ -160,19 +185,6 @@ func (a *account) unshare(ctx context.Context, oid uint32) error {
 		return fmt.Errorf("take the account from %s: %w", strings.Join(members, ", "), err)
 	}
 	return a.engine.cfg.Step.Do("clean.unshared")
-}
-
-// members are the roles, the broker aside, that were given the account.
-func (a *account) members(ctx context.Context, oid uint32) (members []string, err error) {
-	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("shared"), int64(oid))
-		if err != nil {
-			return err
-		}
-		members, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	return members, err
 }
 
 // quarantine makes what was left in one database harmless, and the account ready to be dropped as far
@@ -215,10 +227,8 @@ func quarantineSteps(ctx context.Context, c *pgx.Conn, oid uint32, p place) ([]s
 }
 
 // drop removes the role.
-func (a *account) drop(ctx context.Context) error {
-	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return a.inTx(ctx, c, func(s *script) { s.add("drop", vars{"account": a.spec.Name}) })
-	})
+func (a *account) drop(ctx context.Context, c *pgx.Conn) error {
+	err := a.inTx(ctx, c, func(s *script) { s.add("drop", vars{"account": a.spec.Name}) })
 	if err != nil {
 		return fmt.Errorf("drop: %w%s", err, detail(err))
 	}
@@ -247,14 +257,12 @@ func (a *account) inTx(ctx context.Context, c *pgx.Conn, build func(*script)) er
 }
 
 // prove asks the server whether anything of the account is left. The query and its answer are the receipt.
-func (a *account) prove(ctx context.Context) error {
+func (a *account) prove(ctx context.Context, c *pgx.Conn) error {
 	a.mu.Lock()
 	oid := a.oid
 	a.mu.Unlock()
 	var roles, backends, prepared int
-	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, query("prove"), a.spec.Name, int64(oid)).Scan(&roles, &backends, &prepared)
-	})
+	err := c.QueryRow(ctx, query("prove"), a.spec.Name, int64(oid)).Scan(&roles, &backends, &prepared)
 	if err != nil {
 		return fmt.Errorf("prove: %w", err)
 	}

@@ -117,66 +117,87 @@ func (e *Engine) register(a *account) (before *account) {
 	return before
 }
 
-// provision creates or adopts on one connection.
+// provision creates or adopts on one connection. The transaction that creates has begun when it is known that
+// there is something to create: so its id is known, too, and the rest is one message.
 func (a *account) provision(ctx context.Context, c *pgx.Conn, v vars) error {
 	if err := writable(c); err != nil {
 		return err
 	}
-	r, err := readRow(ctx, c, a.spec.Name)
+	settings, err := a.engine.deadMan(ctx, c)
+	if err != nil {
+		return err
+	}
+	var r row
+	var since int64
+	var begin pgx.Batch
+	begin.Queue("BEGIN")
+	begin.Queue("SELECT pg_current_xact_id()::text::bigint").QueryRow(func(from pgx.Row) error { return from.Scan(&since) })
+	askRow(&begin, a.spec.Name, &r)
+	err = c.SendBatch(ctx, &begin).Close()
+	if errors.Is(err, errNoRole) {
+		return a.create(ctx, c, v, settings, since)
+	}
+	if err == nil {
+		_, err = c.Exec(ctx, "ROLLBACK")
+	}
 	switch {
-	case errors.Is(err, errNoRole):
-		return a.create(ctx, c, v)
 	case err != nil:
 		return err
 	case r.note.Installation != "" && r.note.Installation != a.spec.Installation, r.note.Grant != "" && r.note.Grant != a.spec.Grant:
 		return fmt.Errorf("a role of this name is there and belongs to grant %q of installation %q", r.note.Grant, r.note.Installation)
 	}
-	return a.adopt(ctx, c, r, v)
+	return a.adopt(ctx, c, r, v, settings)
 }
 
-// create makes the role, all or nothing.
-func (a *account) create(ctx context.Context, c *pgx.Conn, v vars) error {
-	settings, err := a.engine.deadMan(ctx, c)
-	if err != nil {
-		return err
-	}
+// create makes the role, all or nothing. c is in the transaction since; if it is not committed, the pool throws
+// the connection away, and the role with it.
+func (a *account) create(ctx context.Context, c *pgx.Conn, v vars, settings map[string]string, since int64) error {
 	v["broker_options"] = ""
 	if major(c) >= versionSetFalse {
 		v["broker_options"] = "WITH INHERIT TRUE, SET TRUE"
 	}
-	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-		n := a.newNote()
-		if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text::bigint").Scan(&n.Since); err != nil {
-			return err
-		}
-		var s script
-		s.add("create", v)
-		for _, group := range a.spec.Level.Roles {
-			s.add("member", vars{"group": group, "account": a.spec.Name, "options": memberOptions(c, a.spec.Level)})
-		}
-		a.addSettings(&s, settings, a.spec.End)
-		s.addNote(a.spec.Name, n)
-		if err := s.run(ctx, tx); err != nil {
-			return err
-		}
-		return a.readOid(ctx, tx)
-	})
+	n := a.newNote()
+	n.Since = since
+	var s script
+	s.add("create", v)
+	for _, group := range a.spec.Level.Roles {
+		s.add("member", vars{"group": group, "account": a.spec.Name, "options": memberOptions(c, a.spec.Level)})
+	}
+	a.addSettings(&s, settings, a.spec.End)
+	s.addNote(a.spec.Name, n)
+	s.add("created", vars{"account": pgx.Identifier{a.spec.Name}.Sanitize()})
+	if s.err != nil {
+		return s.err
+	}
+	results, err := c.PgConn().Exec(ctx, s.text.String()).ReadAll()
 	if err != nil {
 		return err
 	}
+	oid, err := createdOid(results)
+	if err != nil {
+		return err
+	}
+	a.is(oid)
 	return a.engine.cfg.Step.Do("provision.created")
 }
 
-// adopt takes over the role of an earlier process. Nobody is left in it when it opens again.
-func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars) error {
-	settings, err := a.engine.deadMan(ctx, c)
-	if err != nil {
-		return err
+// createdOid is the one oid among the results of a script.
+func createdOid(results []*pgconn.Result) (uint32, error) {
+	for _, r := range results {
+		if len(r.Rows) == 1 && len(r.Rows[0]) == 1 {
+			n, err := strconv.ParseUint(string(r.Rows[0][0]), 10, 32)
+			return uint32(n), err
+		}
 	}
+	return 0, errNoRole
+}
+
+// adopt takes over the role of an earlier process. Nobody is left in it when it opens again.
+func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars, settings map[string]string) error {
 	if err := take(ctx, a.killing); err != nil {
 		return err
 	}
-	err = a.empty(ctx)
+	err := a.empty(ctx)
 	give(a.killing)
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
@@ -211,14 +232,6 @@ func (a *account) opened(oid uint32) {
 	a.oid = oid
 	a.cut, a.vacant = protocol.Cut{}, time.Time{}
 	a.killed = nil
-}
-
-func (a *account) readOid(ctx context.Context, q querier) error {
-	r, err := readRow(ctx, q, a.spec.Name)
-	if err == nil {
-		a.is(r.oid)
-	}
-	return err
 }
 
 // resetDatabases sets back what the holder set for single databases.

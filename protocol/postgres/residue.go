@@ -29,20 +29,19 @@ import (
 // the group may use is left in place. What existed before and was changed is reported, not touched: it
 // is the application's. Triggers and rules can't be re-owned; they are reported. All of these alert.
 
-// reached is a role that the account can become.
-type reached struct {
-	oid    int64
-	name   string
-	shared []string // other accounts that can
+// leaving is what the server knows of an account that is to go.
+type leaving struct {
+	row      row
+	inside   int     // backends of it
+	can      []int64 // roles that it can become
+	prepared []waiting
+	members  []string // roles that were given it, the broker aside
+	places   []place
+	traces   []trace // in the broker's own database
 }
 
-func oids(can []reached) []int64 {
-	list := make([]int64, 0, len(can))
-	for _, r := range can {
-		list = append(list, r.oid)
-	}
-	return list
-}
+// waiting is a prepared transaction that is the grant's.
+type waiting struct{ gid, database, owner string }
 
 // place is a database in which something was left, or may have been.
 type place struct {
@@ -63,95 +62,164 @@ type trace struct {
 	alert, exposed bool
 }
 
-// reach asks which roles the account can become.
-func (a *account) reach(ctx context.Context, r row) (can []reached, err error) {
-	groups := append(slices.Clone(a.spec.Level.Roles), r.note.Roles...)
+// leave asks the server all that there is to ask in the broker's own database of an account that nobody is to be
+// in any more, in as few messages as that takes.
+func (a *account) leave(ctx context.Context) (l leaving, err error) {
 	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("reach"), int64(r.oid), groups)
-		if err != nil {
+		l = leaving{}
+		a.mu.Lock()
+		oid := a.oid
+		a.mu.Unlock()
+		groups := a.spec.Level.Roles
+		if oid != 0 {
+			var ask pgx.Batch
+			askRow(&ask, a.spec.Name, &l.row)
+			a.askReach(&ask, oid, groups, &l)
+			if err := c.SendBatch(ctx, &ask).Close(); err != nil {
+				return err
+			}
+		} else if l.row, err = readRow(ctx, c, a.spec.Name); err != nil {
 			return err
 		}
-		can, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (x reached, err error) {
-			return x, row.Scan(&x.oid, &x.name, &x.shared)
+		// It was made anew, or its note names other groups than its grant.
+		if more := union(groups, l.row.note.Roles); l.row.oid != oid || len(more) != len(groups) {
+			var ask pgx.Batch
+			a.askReach(&ask, l.row.oid, more, &l)
+			if err := c.SendBatch(ctx, &ask).Close(); err != nil {
+				return err
+			}
+		}
+		return a.askTraces(ctx, c, &l)
+	})
+	if err == nil {
+		a.is(l.row.oid)
+	}
+	return l, err
+}
+
+// union gives both, once.
+func union(groups, more []string) []string {
+	all := slices.Clone(groups)
+	for _, g := range more {
+		if !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// askReach asks which roles the account can become, and whether anybody is in.
+func (a *account) askReach(ask *pgx.Batch, oid uint32, groups []string, l *leaving) {
+	ask.Queue(query("inside"), int64(oid)).QueryRow(func(r pgx.Row) error { return r.Scan(&l.inside) })
+	ask.Queue(query("reach"), int64(oid), groups).Query(func(rows pgx.Rows) (err error) {
+		l.can, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (oid int64, err error) { return oid, r.Scan(&oid, nil) })
+		return err
+	})
+}
+
+// askTraces asks what the account, and the roles that it can become, left where.
+func (a *account) askTraces(ctx context.Context, c *pgx.Conn, l *leaving) error {
+	var ask pgx.Batch
+	oid := int64(l.row.oid)
+	ask.Queue(query("prepared"), oid, l.can, a.gids()).Query(func(rows pgx.Rows) (err error) {
+		l.prepared, err = readPrepared(rows)
+		return err
+	})
+	ask.Queue(query("shared"), oid).Query(func(rows pgx.Rows) (err error) {
+		l.members, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	ask.Queue(query("databases"), oid, l.can).Query(func(rows pgx.Rows) (err error) {
+		l.places, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (p place, err error) {
+			return p, r.Scan(&p.database, &p.own)
 		})
 		return err
 	})
-	can = slices.DeleteFunc(can, func(x reached) bool { return x.name == quarantine })
-	return can, err
+	ask.Queue(query("residue"), oid, l.can, l.row.since, true).Query(func(rows pgx.Rows) (err error) {
+		l.traces, err = readTraces(rows)
+		return err
+	})
+	if err := c.SendBatch(ctx, &ask).Close(); err != nil {
+		return err
+	}
+	if home := a.engine.broker.Database; !slices.ContainsFunc(l.places, func(p place) bool { return p.database == home }) {
+		l.places = append(l.places, place{database: home}) // for what belongs to no database
+	}
+	return nil
 }
 
 // look notes what the account leaves behind, in every database, and keeps it where a restart finds it
 // before anything is changed: in the role's comment.
-func (a *account) look(ctx context.Context, r row, can []reached) ([]place, error) {
-	places, err := a.places(ctx, r, can)
-	if err != nil {
-		return nil, err
-	}
-	residue := slices.Clone(r.note.Residue)
+func (a *account) look(ctx context.Context, l leaving) error {
+	residue := slices.Clone(l.row.note.Residue)
 	a.mu.Lock()
 	residue = merge(residue, a.clean.Residue)
 	a.mu.Unlock()
-	members, err := a.members(ctx, r.oid)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
+	for _, m := range l.members {
 		residue = merge(residue, []protocol.Residue{{Kind: "membership", Owner: a.spec.Name, Action: "revoked", Alert: true,
 			Object: fmt.Sprintf("role %s was given role %s", m, a.spec.Name)}})
 	}
-	for i := range places {
-		places[i].things = len(members) > 0 // who may still make something in its name
-		found, err := a.lookIn(ctx, r, can, &places[i])
+	var found []protocol.Residue
+	for i := range l.places {
+		l.places[i].things = len(l.members) > 0 // who may still make something in its name
+		some, err := a.lookIn(ctx, l, &l.places[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		residue = merge(residue, found)
+		if l.places[i].database == a.engine.broker.Database {
+			// Rights on the database itself belong to no database in pg_shdepend; DROP OWNED anywhere clears them.
+			l.places[i].own = l.places[i].own || l.places[i].things
+		}
+		found = append(found, some...)
 	}
-	if err := a.keep(ctx, r, residue); err != nil {
-		return nil, err
+	if err := a.share(ctx, l, found); err != nil {
+		return err
+	}
+	residue = merge(residue, found)
+	if err := a.keep(ctx, l.row, residue); err != nil {
+		return err
 	}
 	a.mu.Lock()
 	a.clean.Residue = residue
 	a.mu.Unlock()
-	return places, a.engine.cfg.Step.Do("clean.noted")
+	return a.engine.cfg.Step.Do("clean.noted")
 }
 
-// places are the databases to look at; the broker's own is always one of them, for what belongs to none.
-func (a *account) places(ctx context.Context, r row, can []reached) (places []place, err error) {
-	err = a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("databases"), int64(r.oid), oids(can))
+// share says beside what is a group's which other accounts hold that group.
+func (a *account) share(ctx context.Context, l leaving, found []protocol.Residue) error {
+	if !slices.ContainsFunc(found, func(r protocol.Residue) bool { return r.Owner != a.spec.Name }) {
+		return nil
+	}
+	shared := map[string][]string{}
+	err := a.engine.here(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, query("sharers"), int64(l.row.oid), l.can)
 		if err != nil {
 			return err
 		}
-		places, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p place, err error) {
-			return p, row.Scan(&p.database, &p.own)
-		})
+		var group string
+		var others []string
+		_, err = pgx.ForEachRow(rows, []any{&group, &others}, func() error { shared[group] = slices.Clone(others); return nil })
 		return err
 	})
-	home := func(p place) bool { return p.database == a.engine.broker.Database }
-	if err == nil && !slices.ContainsFunc(places, home) {
-		places = append(places, place{database: a.engine.broker.Database})
+	for i := range found {
+		found[i].Shared = shared[found[i].Owner]
 	}
-	for i := range places {
-		// Rights on the database itself belong to no database in pg_shdepend; DROP OWNED anywhere clears them.
-		places[i].own = places[i].own || home(places[i])
-	}
-	return places, err
+	return err
 }
 
 // lookIn finds the residue in one database and says what is to be done there.
-func (a *account) lookIn(ctx context.Context, r row, can []reached, p *place) ([]protocol.Residue, error) {
-	var traces []trace
-	err := a.engine.in(ctx, p.database, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("residue"), int64(r.oid), oids(can), r.since, p.database == a.engine.broker.Database)
-		if err != nil {
+func (a *account) lookIn(ctx context.Context, l leaving, p *place) ([]protocol.Residue, error) {
+	traces, err := l.traces, error(nil)
+	if p.database != a.engine.broker.Database {
+		err = a.engine.in(ctx, p.database, func(ctx context.Context, c *pgx.Conn) error {
+			rows, err := c.Query(ctx, query("residue"), int64(l.row.oid), l.can, l.row.since, false)
+			if err != nil {
+				return err
+			}
+			traces, err = readTraces(rows)
 			return err
-		}
-		traces, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trace, err error) {
-			return t, row.Scan(&t.class, &t.object, &t.kind, &t.describe, &t.owner, &t.dep, &t.own, &t.made, &t.alert, &t.exposed)
 		})
-		return err
-	})
+	}
 	switch {
 	case err != nil && !p.own && ctx.Err() == nil && !errors.Is(err, errClosed):
 		// The account itself left nothing there, so it can be dropped; what its groups got can't be known.
@@ -163,14 +231,17 @@ func (a *account) lookIn(ctx context.Context, r row, can []reached, p *place) ([
 	var list []protocol.Residue
 	for _, t := range traces {
 		res := protocol.Residue{Database: p.database, Kind: kind(t), Object: t.describe, Owner: t.owner, Alert: t.alert}
-		res.Action = a.judge(t, r.note.SetRole, p)
+		res.Action = a.judge(t, l.row.note.SetRole, p)
 		p.things = p.things || t.own
-		if !t.own {
-			res.Shared = sharers(can, t.owner)
-		}
 		list = append(list, res)
 	}
 	return list, nil
+}
+
+func readTraces(rows pgx.Rows) ([]trace, error) {
+	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (t trace, err error) {
+		return t, r.Scan(&t.class, &t.object, &t.kind, &t.describe, &t.owner, &t.dep, &t.own, &t.made, &t.alert, &t.exposed)
+	})
 }
 
 // The classes that residue.sql names by the oid of their catalog; fixed in every PostgreSQL.
@@ -209,15 +280,6 @@ func kind(t trace) string {
 		return "policy"
 	}
 	return t.kind
-}
-
-func sharers(can []reached, owner string) []string {
-	for _, r := range can {
-		if r.name == owner {
-			return r.shared
-		}
-	}
-	return nil
 }
 
 // merge adds what is new to what was noted earlier: a second look, after half of the cleaning, sees less.
