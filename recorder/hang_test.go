@@ -399,20 +399,26 @@ func TestDiscard(t *testing.T) {
 	nothingOpen(t, l)
 }
 
-// What comes back after its recording was given up is refused, although nobody has sealed that yet.
+// What comes back after its recording was given up is refused, although it is on the disk by then, and nobody has
+// sealed that yet.
 func TestWhatComesBackIsRefused(t *testing.T) {
 	t.Parallel()
-	d := newWall()
-	l := openLibrary(t, t.TempDir(), Options{Stall: testStall, FS: d.fs})
-	w := create(t, l, "s1")
-	d.hang("s1", OpWrite)
-	hung := make(chan error, 1)
-	go func() { hung <- w.Record(statement(1, "select 1")) }()
-	lost(t, w)
-	d.free()
-	var hang *HangError
-	if err := <-hung; !errors.As(err, &hang) {
-		t.Errorf("Record returned %v", err)
+	for durability, op := range map[Durability]Op{Process: OpWrite, Disk: OpSync} {
+		t.Run(string(op), func(t *testing.T) {
+			t.Parallel()
+			d := newWall()
+			l := openLibrary(t, t.TempDir(), Options{Stall: testStall, FS: d.fs, Durability: durability})
+			w := create(t, l, "s1")
+			d.hang("s1", op)
+			hung := make(chan error, 1)
+			go func() { hung <- w.Record(statement(1, "select 1")) }()
+			lost(t, w)
+			d.free()
+			var hang *HangError
+			if err := <-hung; !errors.As(err, &hang) {
+				t.Errorf("Record returned %v", err)
+			}
+			verify(t, l, seal(t, w))
+		})
 	}
-	verify(t, l, seal(t, w))
 }
