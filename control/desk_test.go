@@ -52,9 +52,11 @@ func testPolicy() *policy.Policy {
 }
 
 // disk is a store whose writes can be made to fail, before or after they are stored, or to hang; and whose
-// clock can be moved.
+// clock can be moved. Its mark of time is kept once a minute: in a story hours pass, and each second's would cost a
+// transaction that shows nothing.
 type disk struct {
 	*store.Store
+	ticks atomic.Int64
 	full  atomic.Bool // nothing is stored
 	lying atomic.Bool // it is stored, and reported as failed
 	stuck atomic.Bool // nothing comes back before its context ends
@@ -77,6 +79,9 @@ func (d *disk) broken(ctx context.Context) error {
 func (d *disk) Tick(ctx context.Context) error {
 	if err := d.broken(ctx); err != nil {
 		return err
+	}
+	if d.ticks.Add(1)%60 != 1 {
+		return nil
 	}
 	return d.Store.Tick(ctx)
 }
