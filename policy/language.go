@@ -177,6 +177,9 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 	if len(text) > MaxCondition {
 		return nil, []Mistake{{1, 1, fmt.Sprintf("is longer than %d bytes", MaxCondition)}}
 	}
+	if strings.TrimSpace(text) == "" {
+		return nil, []Mistake{{1, 1, "says nothing: write what must be true, or leave the key out"}}
+	}
 	parsed, issues := l.env.Parse(text)
 	if issues.Err() != nil {
 		return nil, mistakes(text, issues)
@@ -208,8 +211,8 @@ func (l *Language) Compile(text string) (*Condition, []Mistake) {
 
 func mistakes(text string, issues *cel.Issues) (wrong []Mistake) {
 	for _, e := range issues.Errors() {
-		at := e.Location
-		wrong = append(wrong, Mistake{at.Line(), at.Column() + 1, plain(e.Message, text, at.Line(), at.Column())})
+		line, column := max(e.Location.Line(), 1), max(e.Location.Column(), 0) // an end of the text that is nowhere has none
+		wrong = append(wrong, Mistake{line, column + 1, plain(e.Message, text, line, column)})
 	}
 	return wrong
 }
