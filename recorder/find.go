@@ -27,7 +27,52 @@ func (r *Reader) Find(text []byte) {
 type finder struct {
 	text   []byte
 	quoted []byte // as a Writer quotes it; nil if another may have done it otherwise in a way that can't be foreseen
+	sought []sought
 	tails  map[tailKey][]byte
+}
+
+// sought is a text that is looked for by the byte of it that there is least of.
+type sought struct {
+	text []byte
+	rare int
+}
+
+// seek says which bytes are rare, by some lines.
+func seek(lines []byte, texts ...[]byte) (list []sought) {
+	var often [256]int
+	for _, c := range lines {
+		often[c]++
+	}
+	for _, text := range texts {
+		s := sought{text: text}
+		for i, c := range text {
+			if often[c] < often[text[s.rare]] {
+				s.rare = i
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// in is bytes.Contains.
+func (s *sought) in(lines []byte) bool {
+	for from, misses := 0, 0; ; misses++ {
+		if from+s.rare >= len(lines) {
+			return false
+		}
+		if misses > 16+from/16 { // it is not that rare here
+			return bytes.Contains(lines[from:], s.text)
+		}
+		i := bytes.IndexByte(lines[from+s.rare:], s.text[s.rare])
+		if i < 0 {
+			return false
+		}
+		if from += i; bytes.HasPrefix(lines[from:], s.text) {
+			return true
+		}
+		from++
+	}
 }
 
 // tailKey names a field that goes on in parts.
@@ -42,12 +87,14 @@ const maxTails = 1 << 16
 
 // free says that whole lines hold nothing of what is looked for, however it may be written there.
 func (f *finder) free(lines []byte) bool {
-	if f.quoted == nil || bytes.Contains(lines, f.quoted) {
+	if f.quoted == nil {
 		return false
 	}
-	// Bytes in another form, and a text that may go on in a part.
-	for _, key := range []string{`_b64"`, `"hex"`, `"more"`} {
-		if bytes.Contains(lines, []byte(key)) {
+	if f.sought == nil { // beside it, bytes in another form, and a text that may go on in a part
+		f.sought = seek(lines, f.quoted, []byte(`_b64"`), []byte(`"hex"`), []byte(`"more"`))
+	}
+	for i := range f.sought {
+		if f.sought[i].in(lines) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,78 @@ func TestSealedText(t *testing.T) {
 	broken[len(broken)/3] ^= 1
 	if got, err := io.ReadAll(textOf(t, broken)); err == nil {
 		t.Errorf("a flipped bit: %d bytes, equal: %t", len(got), bytes.Equal(got, want))
+	}
+}
+
+// TestSealedTextAnywhere: however one goes from front to back and elsewhere in between, what is read is what is there.
+func TestSealedTextAnywhere(t *testing.T) {
+	want := busy(t, 12000)
+	text := textOf(t, packed(t, want))
+	random := rand.New(rand.NewPCG(1, 2))
+	for at, i := int64(0), 0; i < 300; i++ {
+		if random.IntN(8) == 0 {
+			at = random.Int64N(int64(len(want)))
+		}
+		piece := make([]byte, min(int64(1+random.IntN(frameSize)), int64(len(want))-at))
+		if n, err := text.ReadAt(piece, at); n != len(piece) || err != nil || !bytes.Equal(piece, want[at:][:n]) {
+			t.Fatalf("%d bytes of %d at %d: %v", n, len(piece), at, err)
+		}
+		at = (at + int64(len(piece))) % int64(len(want))
+	}
+}
+
+// failing can be read up to a place.
+type failing struct {
+	io.ReaderAt
+	to int64
+}
+
+func (f failing) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.to {
+		return 0, io.ErrNoProgress
+	}
+	return f.ReaderAt.ReadAt(p, off)
+}
+
+// TestSealedTextAhead: what is wrong with a frame is said to who comes to it, and not before.
+func TestSealedTextAhead(t *testing.T) {
+	want := busy(t, 12000)
+	file := packed(t, want)
+	text := textOf(t, file)
+	e, ok := text.(*sealedText).table.EntryByID(3)
+	if !ok {
+		t.Fatal("too few frames")
+	}
+	text.(*sealedText).f = failing{bytes.NewReader(file), int64(e.CompressedOffset)}
+	for range 2 {
+		if got, err := io.ReadAll(text); err != io.ErrNoProgress || !bytes.Equal(got, want[:len(got)]) || len(got) != 3*frameSize {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		text.(*sealedText).Reader = io.NewSectionReader(text, 0, text.Size())
+	}
+}
+
+// TestSought: a text is found where bytes.Contains finds it, by whichever of its bytes.
+func TestSought(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	piece := func(most int) (b []byte) {
+		for range 1 + random.IntN(most) {
+			b = append(b, "abc"[random.IntN(3)])
+		}
+		return b
+	}
+	for range 20000 {
+		lines, text := piece(120), piece(7)
+		for i := range text {
+			s := sought{text, i}
+			if got := s.in(lines); got != bytes.Contains(lines, text) {
+				t.Fatalf("%q in %q by %d: %t", text, lines, i, got)
+			}
+		}
+	}
+	list := seek([]byte(`{"text":"mmm","hex":`), []byte(`"hex"`), []byte("e.m"))
+	if list[0].rare != 1 || list[1].rare != 1 {
+		t.Errorf("%+v", list)
 	}
 }
 
