@@ -27,6 +27,7 @@ func TestLastWords(t *testing.T) {
 		state, text    string
 	}{
 		{refusal(protocol.RefuseLogin), true, false, 1045, "28000", "its sentence"},
+		{refusal(protocol.RefuseToken), true, false, 1045, "28000", "its sentence"},
 		{refusal(protocol.RefuseNoGrant), true, false, 1045, "28000", "its sentence"},
 		{refusal(protocol.RefuseTLS), false, false, 3159, "HY000", "its sentence"},
 		{refusal(protocol.RefuseUnsupported), false, false, 1251, "08004", "its sentence"},
