@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -86,4 +88,76 @@ func TestSyncsAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// One recording that can't be kept is the whole library's trouble, until the disk is asked and well.
+func TestAFailureIsTheLibrarys(t *testing.T) {
+	for _, op := range []Op{OpWrite, OpSync} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			var sick atomic.Bool
+			l := openLibrary(t, dir, Options{Durability: Disk, FS: func(at Op, _ string, do func() error) error {
+				if sick.Load() && (at == op || at == OpProbe) {
+					return errInjected
+				}
+				return do()
+			}})
+			w := create(t, l, "s1")
+			sick.Store(true)
+			if err := w.Record(statement(1, "select 1")); !errors.Is(err, errInjected) {
+				t.Fatalf("%s: Record returned %v", op, err)
+			}
+			for range 3 {
+				if err := l.Err(); !errors.Is(err, errInjected) {
+					t.Errorf("%s: the library says %v", op, err)
+				}
+				time.Sleep(2 * time.Second)
+			}
+			sick.Store(false)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if err := l.Err(); err != nil {
+				t.Errorf("%s: the disk is well: %v", op, err)
+			}
+			seal(t, w)
+			l.Close()
+		})
+	}
+}
+
+// A directory that was made survives a power cut, and so does what is made in it: its own entry is synced, and that
+// of each above it.
+func TestDirectoriesAreDurable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "recordings")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var made []string
+	synced := map[string]bool{}
+	l := openLibrary(t, dir, Options{FS: func(op Op, path string, do func() error) error {
+		err := do()
+		mu.Lock()
+		defer mu.Unlock()
+		switch op {
+		case OpMkdir:
+			made = append(made, path)
+		case OpSyncDir:
+			synced[path] = true
+		}
+		return err
+	}})
+	seal(t, create(t, l, "s1"))
+	mu.Lock()
+	defer mu.Unlock()
+	if len(made) == 0 {
+		t.Fatal("nothing was made")
+	}
+	for _, path := range made {
+		for ; len(path) >= len(dir); path = filepath.Dir(path) {
+			if !synced[path] {
+				t.Errorf("%s is not synced", path)
+			}
+		}
+	}
 }
