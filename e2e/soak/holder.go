@@ -69,6 +69,9 @@ func (h *holder) work(ctx context.Context) {
 	}
 }
 
+// seating is how long it takes until all who have a grant have come: fifty people don't sit down in one moment.
+const seating = 5 * time.Second
+
 func (h *holder) oneGrant(ctx context.Context) error {
 	lasting := context.WithoutCancel(ctx)
 	d := h.shortest + time.Duration(h.rand.Int64N(int64(h.longest-h.shortest)+1))
@@ -92,7 +95,7 @@ func (h *holder) oneGrant(ctx context.Context) error {
 	for i := range h.sessions {
 		r := rand.New(rand.NewPCG(h.rand.Uint64(), uint64(i)))
 		side.Go(func() {
-			pause(tills, time.Duration(r.Int64N(int64(d)/6+1))) // fifty people don't sit down in one moment
+			pause(tills, time.Duration(r.Int64N(int64(min(d/6, seating))+1)))
 			h.seat(tills, g, r)
 		})
 	}

@@ -74,7 +74,7 @@ func (w *world) load(ctx context.Context) []sample {
 		})
 	}
 	r := rand.New(rand.NewPCG(w.o.Seed, 1))
-	side.Go(func() { w.accidents(ctx, 300*time.Millisecond, r) })
+	side.Go(func() { w.accidents(ctx, min(time.Second, w.o.Duration/40), r) })
 	side.Go(func() {
 		for i := range w.o.Crashes {
 			pause(ctx, w.o.Duration/time.Duration(w.o.Crashes+1))

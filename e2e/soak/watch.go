@@ -110,6 +110,12 @@ func (w *world) growth(r *Report, all []sample) {
 	if len(half) < 10 || w.o.Duration < 2*time.Minute || w.o.Crashes > 0 { // too short to say, or not one process
 		return
 	}
+	open := 0
+	for _, x := range half {
+		open += x.sessions
+	}
+	open /= len(half)
+	r.check(open >= (w.o.Idle+w.o.Busy)*9/10, "sessions open, on average of the second half", fmt.Sprint(open), fmt.Sprintf("≥ 90 %% of %d", w.o.Idle+w.o.Busy))
 	first := half[0]
 	grown := slope(half, func(s sample) float64 { return float64(s.rss) }) / (1 << 20)
 	most := max(16, float64(first.rss)/(1<<20)/5)
