@@ -438,12 +438,21 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 			fastest time.Duration
 		}
 		kinds := map[string]*told{"known": {}, "unknown": {}, "locked out": {}}
-		for i := range 60 {
+		apart := func() (names []string) {
 			for name, k := range kinds {
-				who, ip := wrong, fmt.Sprintf("127.1.%d.1", i)
+				if (k.fastest - kinds["known"].fastest).Abs() > time.Millisecond {
+					names = append(names, fmt.Sprintf("%s takes %s, known %s", name, k.fastest, kinds["known"].fastest))
+				}
+			}
+			return names
+		}
+		// What a busy machine adds goes away when one looks often enough; what the answer takes stays.
+		for i := 0; i < 60 || i < 600 && len(apart()) > 0; i++ {
+			for name, k := range kinds {
+				who, ip := wrong, fmt.Sprintf("127.%d.%d.1", 1+i/250, i%250)
 				switch name {
 				case "unknown":
-					who, ip = nobody, fmt.Sprintf("127.1.%d.2", i)
+					who, ip = nobody, fmt.Sprintf("127.%d.%d.2", 1+i/250, i%250)
 				case "locked out":
 					who, ip = inClear(creds), "127.0.0.2"
 				}
@@ -479,10 +488,10 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 			if k.said != known.said || k.size != known.size {
 				t.Errorf("%s is told %q in %d bytes, known %q in %d", name, k.said, k.size, known.said, known.size)
 			}
-			if d := (k.fastest - known.fastest).Abs(); d > time.Millisecond {
-				t.Errorf("%s takes %s, known %s", name, k.fastest, known.fastest)
-			}
 			t.Logf("%s: %s", name, k.fastest)
+		}
+		for _, difference := range apart() {
+			t.Error(difference)
 		}
 	})
 }
