@@ -202,7 +202,7 @@ func (b *Bearer) keep(key [32]byte, t Token) {
 }
 
 func (b *Bearer) look(ctx context.Context, raw string) (Token, error) {
-	if isJWT(raw) {
+	if IsJWT(raw) {
 		return b.signed(ctx, raw)
 	}
 	return b.opaque(ctx, raw)

@@ -21,8 +21,8 @@ var asymmetric = []jose.SignatureAlgorithm{
 // longestSubject is what OpenID Connect Core section 2 bounds a subject by.
 const longestSubject = 255
 
-// isJWT tells a token that says something from one that the issuer has to be asked about.
-func isJWT(raw string) bool {
+// IsJWT tells a token that says something from one that whoever made it has to be asked about.
+func IsJWT(raw string) bool {
 	return strings.Count(raw, ".") == 2 && strings.HasPrefix(raw, "eyJ")
 }
 

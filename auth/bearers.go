@@ -57,7 +57,7 @@ func (b *Bearer) holder() Holder {
 
 // Verify says whose token this is, of those who may have shown it.
 func (bs Bearers) Verify(ctx context.Context, raw string, by Holder) (Token, error) {
-	if isJWT(raw) {
+	if IsJWT(raw) {
 		b, err := bs.claimed(raw)
 		switch {
 		case err != nil:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,6 +34,8 @@ var (
 	ErrExpired = errors.New("the login has expired")
 	// ErrUnreachable: the issuer did not answer, or said that it can't right now.
 	ErrUnreachable = errors.New("the issuer can't be reached")
+	// ErrUnheard goes with it where the question may have arrived, and only its answer was not heard.
+	ErrUnheard = errors.New("it may have been asked")
 	// ErrNoDevice: the issuer offers no device flow.
 	ErrNoDevice = errors.New("the issuer offers no device flow")
 
@@ -270,7 +273,8 @@ func (p *Provider) DevicePoll(ctx context.Context, dev Device) (Identity, string
 // refresh token it returns replaces the one given, which may be void from here on: keep it whenever it is
 // not empty, even if there is an error too.
 //
-// ErrGone means that the provider said no; any other error, that it could not be asked.
+// ErrGone means that the provider said no; any other error, that it could not be asked. After ErrUnheard the
+// token may be void, because the provider has given another for it that nobody has heard of.
 func (p *Provider) Refresh(ctx context.Context, refreshToken string, prev Identity) (Identity, string, error) {
 	ctx, d, err := p.discover(ctx)
 	if err != nil {
@@ -323,10 +327,13 @@ func (p *Provider) reidentify(ctx context.Context, d *discovered, tok *oauth2.To
 
 // transportError marks the errors of a conversation that did not come about.
 func transportError(err error) error {
-	if asked := (*url.Error)(nil); errors.As(err, &asked) {
+	if asked := (*url.Error)(nil); !errors.As(err, &asked) {
+		return err
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return err
+	return fmt.Errorf("%w, and %w: %w", ErrUnreachable, ErrUnheard, err)
 }
 
 // tokenError maps a token endpoint's refusal. invalidGrant is what invalid_grant means in this flow.

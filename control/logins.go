@@ -89,6 +89,7 @@ type Logins struct {
 	pending map[string]*pendingLogin // by the handle's first half
 	missed  map[string]time.Time     // by hash: when the provider could not be asked last
 	unsaved map[string]string        // by hash: a rotated refresh token that the store did not take
+	doubts  map[string]bool          // by hash: logins whose last question was asked, and its answer not heard
 }
 
 // pendingLogin is a login between Start and Finish.
@@ -115,7 +116,7 @@ func NewLogins(o LoginOptions) (*Logins, error) {
 		store: o.Store, desk: o.Desk, providers: map[string]*auth.Provider{}, tokens: o.Tokens, sealer: o.Sealer,
 		refresh: cmp.Or(o.Refresh, defaultRefresh), session: cmp.Or(o.Session, defaultSession), web: o.Web, log: o.Log,
 		turns: turns{held: map[string]*turn{}}, pending: map[string]*pendingLogin{},
-		missed: map[string]time.Time{}, unsaved: map[string]string{},
+		missed: map[string]time.Time{}, unsaved: map[string]string{}, doubts: map[string]bool{},
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -293,7 +294,7 @@ func (l *Logins) establish(ctx context.Context, login *pendingLogin, who auth.Id
 // Whoami is who a session token belongs to, as the provider saw them no longer ago than Refresh; or the workload
 // whose own token it is.
 func (l *Logins) Whoami(ctx context.Context, token string) (auth.Identity, error) {
-	if !auth.IsSessionToken(token) && len(l.tokens) > 0 {
+	if auth.IsJWT(token) && len(l.tokens) > 0 {
 		return l.workload(ctx, token)
 	}
 	hash := auth.HashToken(token)

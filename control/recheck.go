@@ -31,6 +31,7 @@ const (
 	alive                  // the provider vouches for them
 	gone                   // the provider has withdrawn it
 	unknown                // the provider could not be asked
+	lost                   // it is void, and that may be because an answer of the provider's was not heard
 	absent                 // it was logged out or dropped meanwhile
 )
 
@@ -87,13 +88,19 @@ func (l *Logins) judge(ctx context.Context, who auth.Identity) error {
 		return err
 	}
 	count := map[verdict]int{}
-	var withdrawn []store.Login
+	var withdrawn, void []store.Login
 	for _, row := range rows {
 		_, v := l.ask(ctx, row)
 		count[v]++
-		if v == gone {
+		switch v {
+		case gone:
 			withdrawn = append(withdrawn, row)
+		case lost:
+			void = append(void, row)
 		}
+	}
+	if err := l.lose(ctx, void); err != nil {
+		return err
 	}
 	switch {
 	case count[gone] == 0:
@@ -123,6 +130,11 @@ func (l *Logins) recheck(ctx context.Context, row store.Login) (auth.Identity, e
 			l.log.ErrorContext(ctx, "end what a person who is gone holds", "person", row.Identity.Label(), "error", err)
 		}
 		return auth.Identity{}, unauthenticated(goneReason, nil)
+	case v == lost:
+		if err := l.lose(ctx, []store.Login{row}); err != nil {
+			return auth.Identity{}, unavailable(err)
+		}
+		return auth.Identity{}, unauthenticated("your session was lost while the identity provider did not answer", nil)
 	case v == absent:
 		return auth.Identity{}, unauthenticated("this session token is not, or no longer, good", nil)
 	case (v == unknown || v == mute) && l.store.Now().Sub(row.Refreshed) >= max(blindTime, l.refresh):
@@ -161,6 +173,9 @@ func (l *Logins) ask(ctx context.Context, row store.Login) (auth.Identity, verdi
 	if l.store.Now().Sub(row.Refreshed) < l.refresh {
 		return row.Identity, alive
 	}
+	if l.missedLately(row.Hash) { // by whoever had this turn before
+		return row.Identity, unknown
+	}
 	provider := l.providers[row.Identity.Issuer]
 	if provider == nil { // it was taken out of the configuration: nobody vouches any more
 		return row.Identity, gone
@@ -171,8 +186,15 @@ func (l *Logins) ask(ctx context.Context, row store.Login) (auth.Identity, verdi
 		return row.Identity, mute // the sealing key is another one, for good
 	}
 	who, next, err := provider.Refresh(ctx, token, row.Identity)
-	if errors.Is(err, auth.ErrGone) {
+	switch {
+	case errors.Is(err, auth.ErrGone) && l.doubted(row.Hash):
+		return row.Identity, lost
+	case errors.Is(err, auth.ErrGone):
 		return row.Identity, gone
+	case err == nil || next != "":
+		l.doubt(row.Hash, false)
+	case errors.Is(err, auth.ErrUnheard):
+		l.doubt(row.Hash, true)
 	}
 	if next != "" {
 		row.Refresh = l.sealer.Seal([]byte(next), row.Identity.Key())
@@ -190,6 +212,37 @@ func (l *Logins) ask(ctx context.Context, row store.Login) (auth.Identity, verdi
 		l.log.ErrorContext(ctx, "tell the desk what a person is now", "person", who.Label(), "error", err)
 	}
 	return who, alive
+}
+
+// lose drops logins that nobody can be asked about any more, and not because the provider has withdrawn them:
+// it may have replaced a refresh token in an answer that was not heard, and takes the old one for stolen. Their
+// people log in again; what they were granted goes on to its end, or until that login says otherwise.
+func (l *Logins) lose(ctx context.Context, rows []store.Login) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	for _, row := range rows {
+		l.log.WarnContext(ctx, "a login is void since an answer of the identity provider was not heard; until its person logs in again nobody can be asked about them",
+			"person", row.Identity.Label(), "issuer", row.Identity.Issuer)
+		l.doubt(row.Hash, false)
+	}
+	return l.drop(ctx, rows, "lost")
+}
+
+// doubt notes whether the refresh token of a login may have been replaced by one that nobody has heard of. Memory
+// alone keeps that: after a restart a void token counts as withdrawn.
+func (l *Logins) doubt(hash []byte, yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if delete(l.doubts, string(hash)); yes {
+		l.doubts[string(hash)] = true
+	}
+}
+
+func (l *Logins) doubted(hash []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubts[string(hash)]
 }
 
 // keep stores what a refresh changed. If the store can't take it, memory keeps the rotated token: without
@@ -318,6 +371,10 @@ func (l *Logins) moveUnsaved(from, to []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.doubts[string(from)] {
+		delete(l.doubts, string(from))
+		l.doubts[string(to)] = true
+	}
 	if token, ok := l.unsaved[string(from)]; ok {
 		l.unsaved[string(to)] = token
 		delete(l.unsaved, string(from))

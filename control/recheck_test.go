@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -365,6 +366,50 @@ func TestIssuerTakenOut(t *testing.T) {
 	in := h.login("alice")
 	h.desk.holds(in.Identity)
 	delete(h.providers, in.Identity.Issuer)
+	if err := h.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.desk.endedNow(); len(got) != 1 {
+		t.Errorf("ended: %v", got)
+	}
+}
+
+// TestAnAnswerThatWasNotHeard: a provider that rotates refresh tokens may do so in an answer that gets lost, and then takes
+// the old token for stolen. That is no verdict on its owner: their login is over, and what they hold goes on.
+func TestAnAnswerThatWasNotHeard(t *testing.T) {
+	h := newLoginHouse(t, time.Nanosecond)
+	in := h.login("alice")
+	h.desk.holds(in.Identity)
+	h.mu.Lock()
+	h.meanwhile = func() { panic(http.ErrAbortHandler) }
+	h.mu.Unlock()
+	for range 2 {
+		if err := h.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := h.desk.endedNow(); len(got) != 0 {
+		t.Errorf("ended: %v", got)
+	}
+	_, err := h.Whoami(t.Context(), in.Token)
+	wantUnauthenticated(t, "the login that was lost", err)
+	// The next login is as good as any, and so is what the provider says of it.
+	in = h.login("alice")
+	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
+		t.Error(err)
+	}
+	h.mu.Lock()
+	h.meanwhile = func() { panic(http.ErrAbortHandler) }
+	h.mu.Unlock()
+	if who, err := h.Whoami(t.Context(), in.Token); err != nil || !who.Stale {
+		t.Errorf("%+v %v", who, err)
+	}
+	_, err = h.Whoami(t.Context(), in.Token)
+	wantUnauthenticated(t, "lost", err)
+	in = h.login("alice")
+	if err := h.provider.SetDisabled("alice", true); err != nil {
+		t.Fatal(err)
+	}
 	if err := h.pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
