@@ -129,15 +129,21 @@ func (a *account) provision(ctx context.Context, c *pgx.Conn, v vars) error {
 	}
 	var r row
 	var since int64
+	var none bool // an error of the batch would have its statements prepared anew each time
 	var begin pgx.Batch
 	begin.Queue("BEGIN")
 	begin.Queue("SELECT pg_current_xact_id()::text::bigint").QueryRow(func(from pgx.Row) error { return from.Scan(&since) })
-	askRow(&begin, a.spec.Name, &r)
+	begin.Queue(query("account"), a.spec.Name).QueryRow(func(from pgx.Row) (err error) {
+		if r, err = scanRow(from); errors.Is(err, errNoRole) {
+			none, err = true, nil
+		}
+		return err
+	})
 	err = c.SendBatch(ctx, &begin).Close()
-	if errors.Is(err, errNoRole) {
+	switch {
+	case err == nil && none:
 		return a.create(ctx, c, v, settings, since)
-	}
-	if err == nil {
+	case err == nil:
 		_, err = c.Exec(ctx, "ROLLBACK")
 	}
 	switch {
