@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/xdg-go/scram"
 )
 
 // network is a net with hosts that each say one thing to whoever logs in there, or nothing; who is not there can't
@@ -186,5 +188,25 @@ func TestCancelAtTheServer(t *testing.T) {
 			}
 			time.Sleep(2 * time.Hour)
 		})
+	}
+}
+
+// TestWhatAServerSaysAtLogin: what it says of itself, and its notices, are kept for the client, as they came and in
+// their order; what has no place in a login, or is longer than anything in it, ends it.
+func TestWhatAServerSaysAtLogin(t *testing.T) {
+	R, S, N, K, Z := byte(msgAuthentication), byte(msgParameterStatus), byte(msgNoticeResponse), byte(msgBackendKeyData), byte(msgReadyForQuery)
+	const key = "\x00\x00\x00\x07abcd"
+	said := reply(S, "server_version\x0015.9\x00", N, "SWARNING\x00Mcollation\x00\x00", S, "TimeZone\x00UTC\x00")
+	u, _, err := puppet(t, pgconn.Config{}, scram.ChannelBinding{}, "", slices.Concat(reply(R, letIn), said, reply(K, key, Z, "I")))
+	if err != nil || !bytes.Equal(u.status, said) || u.params["server_version"] != "15.9" || u.params["TimeZone"] != "UTC" {
+		t.Errorf("%q %v: %v", u.status, u.params, err)
+	}
+	_, _, err = puppet(t, pgconn.Config{}, scram.ChannelBinding{}, "", reply(R, letIn, byte('D'), "\x00\x00", K, key, Z, "I"))
+	if err == nil || !strings.Contains(err.Error(), `unexpected message 'D'`) {
+		t.Errorf("a row amid the login: %v", err)
+	}
+	long := binary.BigEndian.AppendUint32(append(reply(R, letIn), N), limitLogin+1)
+	if _, _, err = puppet(t, pgconn.Config{}, scram.ChannelBinding{}, "", long); !errors.Is(err, errTooLong) {
+		t.Errorf("a notice of %d bytes: %v", limitLogin+1, err)
 	}
 }
