@@ -55,7 +55,7 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"grab": grab, "asked": asked, "record": record, "expire": expire, "receipt": receipt, "private": private, "confirm": confirmDevice, "waitfor": waitFor, "browse": browse,
+			"grab": grab, "asked": asked, "record": record, "expire": expire, "receipt": receipt, "private": private, "confirm": confirmDevice, "waitfor": waitFor, "browse": browse, "job": job,
 		},
 	})
 }
@@ -67,6 +67,7 @@ type stage struct {
 	server  string
 	issuer  string
 	key     []byte
+	jobs    ciSystem
 	store   *store.Store
 	desk    *control.Desk
 	library *recorder.Library
@@ -119,7 +120,11 @@ func newStage(work string) (h *stage, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := h.openStore(ctx, dir); err != nil {
+	tokens, jobs, err := h.openJobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.openStore(ctx, dir, jobs); err != nil {
 		return nil, err
 	}
 	identities, err := h.openProvider(ctx, dir)
@@ -131,7 +136,7 @@ func newStage(work string) (h *stage, err error) {
 		return nil, err
 	}
 	logins, err := control.NewLogins(control.LoginOptions{
-		Store: h.store, Desk: h.desk, Providers: []*auth.Provider{identities}, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
+		Store: h.store, Desk: h.desk, Providers: []*auth.Provider{identities}, Tokens: tokens, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -149,7 +154,7 @@ func newStage(work string) (h *stage, err error) {
 	return h, os.WriteFile(filepath.Join(dir, devFileName), b, 0o600)
 }
 
-func (h *stage) openStore(ctx context.Context, dir string) (err error) {
+func (h *stage) openStore(ctx context.Context, dir string, more policy.Rule) (err error) {
 	h.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "store.db"), KeyPath: filepath.Join(dir, "ledger.key"), Version: "test"})
 	if err != nil {
 		return err
@@ -159,8 +164,10 @@ func (h *stage) openStore(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	h.closers = append(h.closers, func() { h.library.Close() })
+	rules := storiesPolicy()
+	rules.Rules = append(rules.Rules, more)
 	h.desk, err = control.New(ctx, control.Options{
-		Store: h.store, Policy: storiesPolicy(), Log: slog.New(slog.DiscardHandler),
+		Store: h.store, Policy: rules, Log: slog.New(slog.DiscardHandler),
 		Enrol: func(_, password string) ([]byte, error) { return []byte("verifier of " + password), nil },
 		Targets: map[string]control.TargetInfo{"orders": {
 			Engine: "postgres", Host: "127.0.0.1", Port: 6432, Database: "orders", SSLMode: "verify-full", CA: "PEM of the CA\n",
