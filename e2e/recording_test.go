@@ -14,7 +14,7 @@ import (
 type record struct {
 	name    string
 	backend string
-	header  struct{ Session, TLS, Login string }
+	header  header
 	list    []*statement // by number, from 1
 	blocked []string     // the sentences of what was refused
 	refused map[int]bool // and the numbers of those statements
@@ -112,7 +112,16 @@ type event struct {
 	Reason    string
 	End       json.RawMessage
 	Attached  struct{ Backend string }
-	Header    struct{ Session, TLS, Login string }
+	Header    header
+}
+
+// header is what of a recording's first line is looked at.
+type header struct {
+	Session, TLS, Login string
+	Identity            struct {
+		Subject, Email string
+		Workload       bool
+	}
 }
 
 // recording reads what FORMAT.md describes, as another program would.

@@ -40,6 +40,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	harness.BeOutside()
 	flag.Parse()
 	code, err := run(m)
 	if err != nil {

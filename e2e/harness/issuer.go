@@ -97,6 +97,11 @@ func (i *Identities) Rotate(ctx context.Context) error { return i.Admin(ctx, "/a
 
 // Admin calls the provider's administration.
 func (i *Identities) Admin(ctx context.Context, path string, body any) error {
+	return i.Ask(ctx, path, body, nil)
+}
+
+// Ask calls it for an answer.
+func (i *Identities) Ask(ctx context.Context, path string, body, answer any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -106,7 +111,7 @@ func (i *Identities) Admin(ctx context.Context, path string, body any) error {
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+string(i.Key))
-	return do(r, nil)
+	return do(r, answer)
 }
 
 func do(r *http.Request, into any) error {

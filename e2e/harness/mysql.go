@@ -34,6 +34,12 @@ func program(name string) (file string, mysql bool) {
 	return filepath.Join(dir, name), false
 }
 
+// StockMySQL says whether the shop's stock clients are MySQL's own.
+func StockMySQL() bool {
+	_, mysql := program("mariadb")
+	return mysql
+}
+
 // shopSetupMySQL is shopSetup for a MySQL: what it has no tables seq_1_to_N of, roles' rights to what others
 // make, and a DBA's procedure to end somebody's connections.
 const shopSetupMySQL = `

@@ -82,6 +82,23 @@ func (p *Provider) Away() error {
 // refresh and whatever else is not about addresses. It serves both engines without TLS, which loopback may. People and
 // browsers log in at the first provider as at that of a `curfew dev`.
 func Serving(bin, dir, policy, config string, p *Provider, targets ...string) (*Curfew, error) {
+	return serving(bin, dir, policy, config, "", &p.Identities, targets...)
+}
+
+// ServingTLS is Serving with TLS on the listeners, which tokens go through alone.
+func ServingTLS(bin, dir, policy, config string, p *Identities, targets ...string) (*Curfew, error) {
+	cert, key, err := selfSigned()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600),
+		os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600)); err != nil {
+		return nil, err
+	}
+	return serving(bin, dir, policy, config, ", tls: {cert: tls.crt, key: tls.key, ca: tls.crt}", p, targets...)
+}
+
+func serving(bin, dir, policy, config, tls string, p *Identities, targets ...string) (*Curfew, error) {
 	c := &Curfew{Bin: bin, Dir: dir, Targets: targets, Config: filepath.Join(dir, "curfew.yaml")}
 	var err error
 	if c.API, err = FreeAddr(); err != nil {
@@ -108,7 +125,7 @@ func Serving(bin, dir, policy, config string, p *Provider, targets ...string) (*
 		if u.Scheme == "mysql" {
 			pinned = "target: " + name + ", "
 		}
-		fmt.Fprintf(&y, "  - {engine: %s, %slisten: %q}\n", u.Scheme, pinned, addr)
+		fmt.Fprintf(&y, "  - {engine: %s, %slisten: %q%s}\n", u.Scheme, pinned, addr, tls)
 		u.User = url.User(u.User.Username())
 		fmt.Fprintf(&at, "  %s: {url: %q, password: env:BROKER, labels: {story: %q}}\n", name, u, name)
 	}
