@@ -27,12 +27,12 @@ func newPolicyExplain(a *app) *cobra.Command {
 		Short: "Say what a policy makes of an ask, and what each rule has to do with it",
 		Long: `Says what would come of an ask, which rule decides, and why each other one does not.
 
-Logged in, the server is asked: it judges by the policy in force, as of now, with your login and your
-past (grants, reviews that are owed), and tells of the rules that are for you. Readers of every target
-may ask about anybody who has logged in (--as EMAIL), and are told of every rule.
+Logged in, the server is asked: it judges by the policy in force, as of now, with your login and
+your past (grants, reviews that are owed), and tells of the rules that are for you. Readers of every
+target may ask about anybody who has logged in (--as EMAIL), and are told of every rule.
 
-With --policy, --config, --group, --identity, --history or --at, or without a login, a policy file is
-asked. Who asks is then somebody named under people: in it (--as), somebody in the groups that you
+With --policy, --config, --group, --identity, --history or --at, or without a login, a policy file
+is asked. Who asks is then somebody named under people: in it (--as), somebody in the groups that you
 name (--as with --group), or whoever is described in a file (--identity; what curfew whoami -o json
 prints is such a file).
 
