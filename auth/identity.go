@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Identity is one verified person or workload, as its provider described it at a login.
@@ -52,12 +53,24 @@ func (id Identity) SameHuman(other Identity) bool {
 }
 
 // Label names the person to people: the e-mail, or, where the provider verifies none, the key. Never the
-// display name, which at many providers everybody may choose for themselves.
+// display name, which at many providers everybody may choose for themselves. Whatever a provider lets through, it has
+// nothing in it that moves a terminal's cursor or turns the direction of a text: database clients show it as it is.
 func (id Identity) Label() string {
-	if id.Email != "" {
-		return id.Email
+	label := id.Email
+	if label == "" {
+		label = id.Key()
 	}
-	return id.Key()
+	return visible(label)
+}
+
+// visible replaces what is not seen as a sign of its own.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // InGroup reports whether the provider put this identity into the group.

@@ -148,6 +148,7 @@ func (p *Provider) describe(id *Identity, all map[string]json.RawMessage) {
 	if id.Name == "" {
 		id.Name = stringOf(all["preferred_username"])
 	}
+	id.Name = visible(id.Name) // at many providers people choose it themselves
 	if email := stringOf(all["email"]); email != "" && p.verified(all["email_verified"]) {
 		id.Email = email
 	} else if email != "" {

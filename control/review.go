@@ -54,16 +54,23 @@ func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (
 	}
 	by, _ := mine(who, "", f.Mine)
 	p := d.Policy()
+	knows := func(r Review) bool {
+		return who.Same(r.Identity) || p.MayReview(who, r.Identity, r.By, r.Target) || p.MayRead(who, r.Target)
+	}
 	err = d.store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Reviews(store.ReviewFilter{Open: f.Open || f.Due, By: by, Target: f.Target})
 		if f.After != "" {
-			if all, err = behind(tx, all, f.After, err); err != nil {
+			last, err := tx.Review(f.After)
+			if err == nil && !knows(last) {
+				err = store.ErrNotFound
+			}
+			if err != nil {
 				return err
 			}
+			all = behind(all, last)
 		}
 		for _, r := range all {
-			may := p.MayReview(who, r.Identity, r.By, r.Target)
-			if (f.Due && !may) || (!may && !who.Same(r.Identity) && !p.MayRead(who, r.Target)) {
+			if !knows(r) || (f.Due && !p.MayReview(who, r.Identity, r.By, r.Target)) {
 				continue
 			}
 			if seen = append(seen, r); len(seen) == f.Limit {
@@ -77,21 +84,14 @@ func (d *Desk) Reviews(ctx context.Context, who auth.Identity, f ReviewFilter) (
 
 // behind is what comes behind a review in a list of them, be it in the list itself or not any more: it may have been
 // done since the page before.
-func behind(tx *store.Tx, all []Review, id string, err error) ([]Review, error) {
-	if err != nil {
-		return nil, err
-	}
-	last, err := tx.Review(id)
-	if err != nil {
-		return nil, err
-	}
+func behind(all []Review, last Review) []Review {
 	at, found := slices.BinarySearchFunc(all, last, func(r, last Review) int {
 		return cmp.Or(r.Due.Compare(last.Due), strings.Compare(r.ID, last.ID))
 	})
 	if found {
 		at++
 	}
-	return all[at:], nil
+	return all[at:]
 }
 
 // Review is somebody else's word on what was done. It is given once.

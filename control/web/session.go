@@ -184,6 +184,10 @@ func (s *server) again(w http.ResponseWriter, r *http.Request, to way, err error
 }
 
 func (s *server) logout(w http.ResponseWriter, r *http.Request) {
+	if s.origin.Check(r) != nil { // the cookie does not come along from another site, and must not be taken away from there
+		s.refuse(w, r, errForeign)
+		return
+	}
 	_, token, err := s.who(r)
 	if err == nil {
 		if err = s.own(r, token); err == nil {

@@ -471,6 +471,17 @@ func TestForgedForms(t *testing.T) {
 	bob.post(at, yes(own)).says(t, "You have approved") // the session lived through all of it
 }
 
+// Nobody is logged out by a page of another site: the cookie does not come along from there, and is not taken away.
+func TestLogoutFromElsewhere(t *testing.T) {
+	h := newHouse(t)
+	for _, headers := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Site", "", "Origin", "https://evil.example"}} {
+		p := h.browser("").post("/web/logout", url.Values{}, headers...)
+		if p.status != http.StatusForbidden || p.header.Get("Set-Cookie") != "" {
+			t.Errorf("%v: %d, %q", headers, p.status, p.header.Get("Set-Cookie"))
+		}
+	}
+}
+
 // What people write is text on the page, and never a header.
 func TestInjection(t *testing.T) {
 	h := newHouse(t)
