@@ -20,6 +20,7 @@ import (
 // Browser is a person's: it has cookies, follows links and sends forms, and runs no script.
 type Browser struct {
 	Name   string // the demo identity that sits before it
+	At     string // the issuer at which they log in, where there is a choice; empty: the first
 	curfew *Curfew
 	client *http.Client
 }
@@ -76,8 +77,8 @@ func (b *Browser) Open(ctx context.Context, address string) (string, error) {
 			address = to
 			continue
 		}
-		if m := loginLink.FindStringSubmatch(page); m != nil {
-			address = html.UnescapeString(m[1])
+		if to := b.door(page); to != "" {
+			address = to
 			continue
 		}
 		if res.StatusCode != http.StatusOK {
@@ -86,6 +87,16 @@ func (b *Browser) Open(ctx context.Context, address string) (string, error) {
 		return page, nil
 	}
 	return "", errors.New("the pages lead in a circle")
+}
+
+// door is the way to log in that a page offers.
+func (b *Browser) door(page string) string {
+	for _, m := range loginLink.FindAllStringSubmatch(page, -1) {
+		if to := html.UnescapeString(m[1]); strings.Contains(to, url.QueryEscape(b.At)) {
+			return to
+		}
+	}
+	return ""
 }
 
 // Decide sends the form of a request's page, which Open gave.
