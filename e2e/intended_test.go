@@ -47,7 +47,7 @@ func whatWasIntended(t *testing.T, s *town) {
 	for _, l := range got.Statements {
 		verdicts[l.Text] = string(l.Verdict)
 	}
-	if verdicts["SELECT  'one'"] != "inside" || verdicts["SELECT 'two'"] != "outside" || verdicts[bound] != "inside" || got.Inside != 2 || len(got.Unread) != 0 {
+	if verdicts["SELECT  'one' /* as agreed */"] != "inside" || verdicts["SELECT 'two'"] != "outside" || verdicts[bound] != "inside" || got.Inside != 2 || len(got.Unread) != 0 {
 		t.Errorf("%+v", got)
 	}
 	if len(got.Planned) != 3 || got.Planned[0].Executed != 1 || got.Planned[1].Executed != 1 || got.Planned[2].Verdict != "not executed" {
