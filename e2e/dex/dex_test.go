@@ -33,7 +33,8 @@ const (
 	redirect = "http://127.0.0.1:5555/callback"
 )
 
-// dexServer is Dex with one person, alice, in its own password database.
+// dexServer is Dex with alice, bob and sam in its own password database; Curfew is a client with a secret, and its
+// command line's logins come to one without, which may have the browser sent to any port of loopback.
 func dexServer(t *testing.T) string {
 	t.Helper()
 	var handler http.Handler
@@ -44,7 +45,10 @@ func dexServer(t *testing.T) string {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), 10)
 	err = errors.Join(err,
 		s.CreateClient(t.Context(), storage.Client{ID: "curfew", Secret: "secret", Name: "Curfew", RedirectURIs: []string{redirect}}),
+		s.CreateClient(t.Context(), storage.Client{ID: "curfew-cli", Name: "Curfew", Public: true}),
 		s.CreatePassword(t.Context(), storage.Password{Email: "alice@example.test", Hash: hash, Username: "alice", UserID: "1", Groups: []string{"developers"}}),
+		s.CreatePassword(t.Context(), storage.Password{Email: "bob@example.test", Hash: hash, Username: "bob", UserID: "2", Groups: []string{"leads"}}),
+		s.CreatePassword(t.Context(), storage.Password{Email: "sam@example.test", Hash: hash, Username: "sam", UserID: "3", Groups: []string{"security"}}),
 		s.CreateConnector(t.Context(), storage.Connector{ID: "local", Type: "local", Name: "Email"}))
 	if err != nil {
 		t.Fatal(err)
@@ -64,19 +68,27 @@ func dexServer(t *testing.T) string {
 
 var action = regexp.MustCompile(`action="([^"]+)"`)
 
-// login goes through Dex's pages as a browser does.
+// login logs alice in.
 func login(t *testing.T, p *auth.Provider, asked auth.Asked) (auth.Identity, error) {
 	t.Helper()
 	authURL, pending, err := p.AuthURL(t.Context(), redirect, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
+	q := browse(t, authURL, "alice@example.test").Query()
+	id, _, err := p.Exchange(t.Context(), pending, auth.Answer{Code: q.Get("code"), State: q.Get("state"), Issuer: q.Get("iss")})
+	return id, err
+}
+
+// browse goes through Dex's pages as a browser does, and gives where they send it to in the end.
+func browse(t *testing.T, authURL, email string) *url.URL {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if strings.HasPrefix(r.URL.String(), redirect) {
+		if r.URL.Path == "/callback" && r.URL.Query().Has("state") && r.URL.Query().Has("code") {
 			return http.ErrUseLastResponse
 		}
 		return nil
@@ -95,7 +107,7 @@ func login(t *testing.T, p *auth.Provider, asked auth.Asked) (auth.Identity, err
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, err = c.PostForm(to.String(), url.Values{"login": {"alice@example.test"}, "password": {password}}); err != nil {
+	if res, err = c.PostForm(to.String(), url.Values{"login": {email}, "password": {password}}); err != nil {
 		t.Fatal(err)
 	}
 	res.Body.Close()
@@ -103,9 +115,7 @@ func login(t *testing.T, p *auth.Provider, asked auth.Asked) (auth.Identity, err
 	if err != nil {
 		t.Fatalf("%s: %v", res.Status, err)
 	}
-	q := back.Query()
-	id, _, err := p.Exchange(t.Context(), pending, auth.Answer{Code: q.Get("code"), State: q.Get("state"), Issuer: q.Get("iss")})
-	return id, err
+	return back
 }
 
 // A provider that asserts nothing satisfies no rule that wants MFA; one that is declared does, and shows it.
