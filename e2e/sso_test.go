@@ -81,7 +81,7 @@ func tokensAtTheWire(t *testing.T, s *town) {
 	}
 	second := must(s.dana.Granted(t.Context(), s.target, "writer", 10*time.Minute, s.bob))(t)
 	_, err = s.byToken(t.Context(), creds, "token:dana@example.test", tokens.ID)
-	saysAll(t, err, "you have 2 active grants here", first.ID, second.ID, "say which behind your name: dana@example.test/g")
+	saysAll(t, err, "you have 2 active grants here", first.ID, second.ID, "say which: dana@example.test/g")
 	_, err = s.byToken(t.Context(), creds, "token:dana@example.test/nowhere", tokens.ID)
 	saysAll(t, err, `no active grant "nowhere" here`, first.ID)
 	c := must(s.byToken(t.Context(), creds, "dana@example.test/"+second.ID, tokens.ID))(t)
@@ -195,6 +195,38 @@ func psql18(t *testing.T) string {
 	return program
 }
 
+// oauth runs psql 18, whose person confirms what it shows: dana.
+func oauth(t *testing.T, program string, ids *harness.Identities, creds harness.Credentials, user, more string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, "-X", "-At", "-c", "SELECT current_user",
+		fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=verify-full sslrootcert=%s oauth_client_id=curfew-cli %s",
+			creds.Host, creds.Port, user, creds.Database, creds.CAFile, more))
+	cmd.Env = append(os.Environ(), "PGOAUTHDEBUG=UNSAFE") // this provider has no TLS
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	var all strings.Builder
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		fmt.Fprintln(&all, lines.Text())
+		// Visit http://127.0.0.1:…/device and enter the code: XXXX-XXXX
+		if page, code, ok := strings.Cut(lines.Text(), " and enter the code: "); ok {
+			if err := ids.Confirm(t.Context(), strings.TrimPrefix(page, "Visit "), strings.TrimSpace(code), "dana"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, all.String())
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
 // psql 18 needs nothing but the provider's address: it asks Curfew where that is described, runs the device flow,
 // and comes back with the token.
 func TestPsql18(t *testing.T) {
@@ -205,40 +237,39 @@ func TestPsql18(t *testing.T) {
 	g := must(s.dana.Granted(t.Context(), s.target, "reader", 10*time.Minute, s.bob))(t)
 	creds := must(s.dana.Credentials(t.Context(), g.ID))(t)
 	psql := func(user string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), program, "-X", "-At", "-c", "SELECT current_user",
-			fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=verify-full sslrootcert=%s oauth_issuer=%s oauth_client_id=curfew-cli",
-				creds.Host, creds.Port, user, creds.Database, creds.CAFile, ids.Issuer))
-		cmd.Env = append(os.Environ(), "PGOAUTHDEBUG=UNSAFE") // this provider has no TLS
-		said, err := cmd.StderrPipe()
-		if err != nil {
-			return "", err
-		}
-		var out bytes.Buffer
-		cmd.Stdout = &out
-		if err := cmd.Start(); err != nil {
-			return "", err
-		}
-		var all strings.Builder
-		for lines := bufio.NewScanner(said); lines.Scan(); {
-			fmt.Fprintln(&all, lines.Text())
-			// Visit http://127.0.0.1:…/device and enter the code: XXXX-XXXX
-			if page, code, ok := strings.Cut(lines.Text(), " and enter the code: "); ok {
-				if err := ids.Confirm(t.Context(), strings.TrimPrefix(page, "Visit "), strings.TrimSpace(code), "dana"); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			return "", fmt.Errorf("%w\n%s", err, all.String())
-		}
-		return strings.TrimSpace(out.String()), nil
+		return oauth(t, program, ids, creds, user, "oauth_issuer="+ids.Issuer)
 	}
-	if out, err := psql("dana@example.test"); err != nil || !strings.Contains(out, g.ID) {
-		t.Errorf("%q %v", out, err)
+	for _, user := range []string{"dana@example.test", "oauth:" + g.ID} {
+		if out, err := psql(user); err != nil || !strings.Contains(out, g.ID) {
+			t.Errorf("%s: %q %v", user, out, err)
+		}
 	}
 	_, err := psql("alice@example.test")
 	saysAll(t, err, `OAuth bearer authentication failed for user "alice@example.test"`, "your token is dana@example.test's")
 	must(s.dana.Run(t.Context(), "release", g.ID))(t)
 	_, err = psql("dana@example.test")
 	saysAll(t, err, "dana@example.test has no active grant here", "curfew request")
+}
+
+// Curfew can name one issuer only, to a psql that does not say more than a name, and psql holds its own against that.
+// Who is at home at another shows a token where the password goes.
+func TestPsql18AtAnotherIssuer(t *testing.T) {
+	program := psql18(t)
+	t.Parallel()
+	first := must(harness.StartOutside(t.Context(), harness.Jobs, t.TempDir()))(t)
+	t.Cleanup(func() { _ = first.Kill() })
+	w := newWorks(t, fmt.Sprintf("  - {url: %q, client_id: curfew, audiences: [curfew]}\n", first.Issuer), "")
+	s, ids := w.towns[0], &w.people.Identities
+	var r api.Request
+	if err := s.dana.JSON(t.Context(), &r, "request", s.target, "--level", "human", "--for", "5m"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := oauth(t, program, ids, s.where(t), "dana@example.test", "oauth_issuer="+ids.Issuer)
+	saysAll(t, err, first.Issuer)
+	_, err = oauth(t, program, ids, s.where(t), "dana@example.test", "oauth_issuer="+ids.Issuer+"/.well-known/openid-configuration")
+	saysAll(t, err, first.Issuer, "incompatible with oauth_issuer")
+	tokens := must(w.people.Device(t.Context(), "dana", everyScope))(t)
+	if out, err := s.stock(t.Context(), s.where(t), "token:dana@example.test", tokens.ID, "SELECT current_user"); err != nil || !strings.Contains(out, r.Grant) {
+		t.Errorf("%q %v", out, err)
+	}
 }

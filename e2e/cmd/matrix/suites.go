@@ -25,7 +25,7 @@ var (
 		"mysql": {"TestGoSQLDriver", "TestConnectorJ", "TestMariaDBForNode", "TestMySQL2", "TestPyMySQL", "TestDumpAndRestore", "TestMariaDBSlap"},
 	}
 	stories = map[string][]string{
-		"postgres": {"TestServerLogIsInTheRecording", "TestPreparingIsRefusedUnlessTheLevelAllowsIt", "TestPsql18"},
+		"postgres": {"TestServerLogIsInTheRecording", "TestPreparingIsRefusedUnlessTheLevelAllowsIt", "TestPsql18", "TestPsql18AtAnotherIssuer"},
 		"mysql": {"TestCtrlCInTheStockClient", "TestXAIsRefusedUnlessTheLevelAllowsIt", "TestFilesStayWithTheClientUnlessTheLevelAllowsIt",
 			"TestSomebodyElsesXATransactionIsLeftAlone", "TestLoadIsOnRecord", "TestFortyMebibytesAtOnce",
 			"TestATriggerThatIsLeftBehindBreaksNoApplication", "TestAViewThatIsLeftBehindShowsAStrangerNothing"},
