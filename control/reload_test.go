@@ -34,8 +34,12 @@ func TestReload(t *testing.T) {
 		}
 		_, err := w.Decide(t.Context(), bob, changed.ID, true, "")
 		w.refused(err, CodeConflict, "the policy has changed; ask again")
-		if r := w.approve(bob, kept.ID); r.Status != policy.Open {
+		r := w.approve(bob, kept.ID)
+		if r.Status != policy.Open || r.Policy != testPolicy().Hash || r.Decisions[0].Policy != p.Hash {
 			t.Errorf("%+v", r)
+		}
+		if d := into[ledger.RequestDecided](t, w.entries(ledger.TypeRequestDecided)[1]); d.Request != kept.ID || d.Policy != p.Hash {
+			t.Errorf("which policy a decision was made under: %+v", d)
 		}
 		if held.Err() != nil {
 			t.Error("a grant that a rule still gives has ended")

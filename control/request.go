@@ -242,9 +242,9 @@ func (d *Desk) Decide(ctx context.Context, who auth.Identity, id string, approve
 			return err
 		}
 		now := moment(tx)
-		r.Decisions = append(r.Decisions, policy.Decision{Identity: who, Approve: approve, Comment: strings.TrimSpace(comment), At: now})
+		r.Decisions = append(r.Decisions, policy.Decision{Identity: who, Approve: approve, Comment: strings.TrimSpace(comment), Policy: p.Hash, At: now})
 		err = tx.Append(ledger.TypeRequestDecided, ledger.RequestDecided{
-			Request: r.ID, Person: personOf(who), Approve: approve, Comment: strings.TrimSpace(comment)})
+			Request: r.ID, Person: personOf(who), Approve: approve, Comment: strings.TrimSpace(comment), Policy: p.Hash})
 		if err != nil {
 			return err
 		}

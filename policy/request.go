@@ -58,6 +58,7 @@ type Decision struct {
 	Identity auth.Identity `json:"identity"`
 	Approve  bool          `json:"approve"`
 	Comment  string        `json:"comment,omitempty"`
+	Policy   string        `json:"policy,omitempty"` // hash of the one in force, which may be another than the request's
 	At       time.Time     `json:"at"`
 }
 

@@ -21,7 +21,7 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 	client.Close(err)
 	s.metrics.sessionEnded(st, err)
 	log := s.cfg.Log.With("client", client.Login().Address, "user", client.Login().User,
-		"session", st.header.Session, "target", st.header.Target, "identity", st.header.Identity.Email,
+		"session", st.header.Session, "target", st.header.Target, "identity", st.person,
 		"duration", time.Since(began).Round(time.Millisecond), "end", st.end.Code,
 		"in_flight", st.end.InFlight, "fate", st.end.Fate, "leaves", st.sealed.Count)
 	if err != nil {
@@ -33,6 +33,7 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 // story is what there is to tell about a session when it is over.
 type story struct {
 	header   recorder.Header
+	person   string // whose it is, as logs may show it
 	began    bool // there was a session, with a recording
 	unopened bool // it is not known to be on the ledger
 	end      recorder.End
@@ -68,7 +69,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	}
 	defer func() { leave(err == nil) }()
 
-	st.header = s.header(grant, login, tenure.spec.Name)
+	st.header, st.person = s.header(grant, login, tenure.spec.Name), grant.Identity.Label()
 	recording, err := s.open(ctx, st.header)
 	if err != nil {
 		return err

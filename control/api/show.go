@@ -63,7 +63,7 @@ func showRequest(r policy.Request) Request {
 	}
 	for _, d := range r.Decisions {
 		out.Decisions = append(out.Decisions, Decision{
-			Person: ShowPerson(d.Identity), Approve: d.Approve, Comment: d.Comment, At: utc(d.At),
+			Person: ShowPerson(d.Identity), Approve: d.Approve, Comment: d.Comment, Policy: d.Policy, At: utc(d.At),
 		})
 	}
 	return out

@@ -190,6 +190,7 @@ type Decision struct {
 	Person  Person    `json:"person"`
 	Approve bool      `json:"approve"`
 	Comment string    `json:"comment,omitempty"`
+	Policy  string    `json:"policy,omitempty" doc:"Hash of the policy that was in force"`
 	At      time.Time `json:"at"`
 }
 

@@ -111,6 +111,7 @@ type (
 		Person  Person `json:"person"`
 		Approve bool   `json:"approve"`
 		Comment string `json:"comment,omitempty"`
+		Policy  string `json:"policy,omitempty"` // hash of the one in force
 	}
 	RequestEnded struct {
 		Request string `json:"request"`
