@@ -34,8 +34,8 @@ func (s *Server) serve(ctx context.Context, l Listener, client protocol.Client) 
 type story struct {
 	header   recorder.Header
 	person   string // whose it is, as logs may show it
-	began    bool // there was a session, with a recording
-	unopened bool // it is not known to be on the ledger
+	began    bool   // there was a session, with a recording
+	unopened bool   // it is not known to be on the ledger
 	end      recorder.End
 	sealed   recorder.Sealed
 }
