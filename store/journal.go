@@ -252,7 +252,7 @@ func (tx *Tx) change(what, query string, args ...any) error {
 	if !tx.writes {
 		return errReadOnly
 	}
-	r, err := tx.sql.ExecContext(tx.ctx, query, args...)
+	r, err := tx.run(query, args...)
 	if err != nil {
 		return fmt.Errorf("store: %s: %w", what, err)
 	}

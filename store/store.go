@@ -59,6 +59,8 @@ type Store struct {
 	node         string
 	path         string
 	write, read  *sql.DB
+	writing      *statements // of write
+	reading      *statements // of read
 	lock         *os.File
 	seam         Seam
 	place        place
@@ -126,12 +128,14 @@ func (s *Store) open(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.write.SetMaxOpenConns(1)
+	s.writing = newStatements(s.write)
 	if err := migrate(ctx, s.write); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", dsn(path, "_pragma", "query_only(1)")); err != nil {
 		return err
 	}
+	s.reading = newStatements(s.read)
 	s.read.SetMaxOpenConns(5) // one of them is place's
 	s.read.SetMaxIdleConns(5)
 	if err := s.begin(ctx, o); err != nil {

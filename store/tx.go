@@ -19,6 +19,7 @@ var errReadOnly = errors.New("a View changes nothing")
 type Tx struct {
 	ctx    context.Context
 	sql    *sql.Tx
+	ready  *statements // of the connections that sql is one of
 	s      *Store
 	now    time.Time
 	writes bool
@@ -64,7 +65,7 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	}
 	defer sqlTx.Rollback() // after a commit it does nothing
 
-	tx := &Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now(), writes: true}
+	tx := &Tx{ctx: ctx, sql: sqlTx, ready: s.writing, s: s, now: s.Now(), writes: true}
 	if err := s.settle(tx); err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	defer sqlTx.Rollback() // nothing to keep
-	return fn(&Tx{ctx: ctx, sql: sqlTx, s: s, now: s.Now()})
+	return fn(&Tx{ctx: ctx, sql: sqlTx, ready: s.reading, s: s, now: s.Now()})
 }
 
 // Context is the transaction's own.
@@ -261,14 +262,31 @@ func (tx *Tx) setMeta(name, value string) error {
 }
 
 func (tx *Tx) row(query string, args ...any) *sql.Row {
+	if stmt := tx.ready.in(tx.ctx, tx.sql, query); stmt != nil {
+		return stmt.QueryRowContext(tx.ctx, args...)
+	}
 	return tx.sql.QueryRowContext(tx.ctx, query, args...)
+}
+
+func (tx *Tx) rows(query string, args ...any) (*sql.Rows, error) {
+	if stmt := tx.ready.in(tx.ctx, tx.sql, query); stmt != nil {
+		return stmt.QueryContext(tx.ctx, args...)
+	}
+	return tx.sql.QueryContext(tx.ctx, query, args...)
+}
+
+func (tx *Tx) run(query string, args ...any) (sql.Result, error) {
+	if stmt := tx.ready.in(tx.ctx, tx.sql, query); stmt != nil {
+		return stmt.ExecContext(tx.ctx, args...)
+	}
+	return tx.sql.ExecContext(tx.ctx, query, args...)
 }
 
 func (tx *Tx) exec(query string, args ...any) error {
 	if !tx.writes {
 		return errReadOnly
 	}
-	if _, err := tx.sql.ExecContext(tx.ctx, query, args...); err != nil {
+	if _, err := tx.run(query, args...); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
@@ -299,7 +317,7 @@ func doc[T any](tx *Tx, what, query string, args ...any) (v T, err error) {
 
 // docs reads the JSON values of all rows.
 func docs[T any](tx *Tx, what, query string, args ...any) ([]T, error) {
-	rows, err := tx.sql.QueryContext(tx.ctx, query, args...)
+	rows, err := tx.rows(query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("store: %s: %w", what, err)
 	}
