@@ -20,8 +20,8 @@ func newPolicy(a *app) *cobra.Command {
 		Use:   "policy",
 		Short: "Test, explain and compare policies",
 		Long: `Works on policy files: no server is asked, and nobody need be logged in; only explain asks the
-server, if you are logged in and name no file. Labels of targets come from the configuration: --config, or
-else the curfew.yaml beside the policy, if it is there.`,
+server, if you are logged in and name no file. Labels of targets come from the configuration:
+--config, or else the curfew.yaml beside the policy, if it is there.`,
 		Example: `  curfew policy test policy.yaml
   curfew policy explain --as alice --group developers --target orders --level writer --for 2h
   curfew policy diff policy.yaml policy.new.yaml`,

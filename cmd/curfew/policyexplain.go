@@ -32,9 +32,9 @@ your past (grants, reviews that are owed), and tells of the rules that are for y
 target may ask about anybody who has logged in (--as EMAIL), and are told of every rule.
 
 With --policy, --config, --group, --identity, --history or --at, or without a login, a policy file
-is asked. Who asks is then somebody named under people: in it (--as), somebody in the groups that you
-name (--as with --group), or whoever is described in a file (--identity; what curfew whoami -o json
-prints is such a file).
+is asked. Who asks is then somebody named under people: in it (--as), somebody in the groups that
+you name (--as with --group), or whoever is described in a file (--identity; what curfew whoami
+-o json prints is such a file).
 
 Ends with 0 when it would be allowed, with 3 when a stronger or newer login would, and with 4 when
 it would be refused.`,

@@ -79,9 +79,9 @@ func (e *end) fate() string {
 	return protocol.FateUnknown
 }
 
-// rests says whether nothing is at work and no transaction is open, by two that know: no count of commits and no
-// list of transactions can tell more.
-func (e *end) rests() bool { return e.idle && e.inFlight == 0 && e.trx == "" && e.toldNone() }
+// rests says whether nothing is at work, by the server, and no transaction is open, by what it told the session last: no
+// count of commits and no list of transactions can tell more.
+func (e *end) rests() bool { return e.idle && e.inFlight == 0 && e.toldNone() }
 
 // toldNone says whether the server itself has told the session that it has no transaction open.
 func (e *end) toldNone() bool {
@@ -328,7 +328,12 @@ func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
 func (a *account) terminate(ctx context.Context, only []uint32, first bool) (ends []end, n commits, err error) {
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		ends, n = nil, commits{}
-		if ends, err = a.there(ctx, c, only, ""); err != nil || len(ends) == 0 {
+		if first { // and without a look at the list of transactions, which would be an old one at the second look
+			ends, err = a.there(ctx, c, only, query(c.server.mariadb, "resting"))
+		} else {
+			ends, err = a.there(ctx, c, only, query(c.server.mariadb, "backends"))
+		}
+		if err != nil || len(ends) == 0 {
 			return err
 		}
 		if !first || !slices.ContainsFunc(ends, func(e end) bool { return !e.rests() }) {
@@ -343,7 +348,7 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 			return err
 		}
 		mark := "/* " + newSecret() + " */ "
-		if ends, err = a.there(ctx, c, only, mark); err != nil || len(ends) == 0 {
+		if ends, err = a.there(ctx, c, only, mark+query(c.server.mariadb, "backends")); err != nil || len(ends) == 0 {
 			return err
 		}
 		if err := shoot(ctx, c, ends); err != nil {
@@ -359,8 +364,8 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 	return ends, n, err
 }
 
-// there gives the account's backends (only these, if any are named). The mark tells this look from others.
-func (a *account) there(ctx context.Context, c *conn, only []uint32, mark string) (ends []end, err error) {
+// there gives the account's backends (only these, if any are named), by one of the looks at them.
+func (a *account) there(ctx context.Context, c *conn, only []uint32, text string) (ends []end, err error) {
 	links := map[uint32]session{}
 	for _, l := range a.joined() {
 		links[l.pid()] = l
@@ -369,7 +374,7 @@ func (a *account) there(ctx context.Context, c *conn, only []uint32, mark string
 	if len(only) == 1 {
 		one = only[0]
 	}
-	err = c.each(ctx, mark+query(c.server.mariadb, "backends"), func(rows *sql.Rows) error {
+	err = c.each(ctx, text, func(rows *sql.Rows) error {
 		var e end
 		var command, info, state, stage string
 		if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state, &stage); err != nil {

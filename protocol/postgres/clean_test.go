@@ -32,7 +32,8 @@ func TestWhatIsLeftAfterTheLook(t *testing.T) {
 			})
 			t.Cleanup(func() {
 				ctx := context.WithoutCancel(t.Context())
-				if err := server.SQL(ctx, "orders", "DROP VIEW IF EXISTS late", "REVOKE CREATE ON DATABASE orders FROM orders_writer CASCADE"); err != nil {
+				if err := server.SQL(ctx, "orders", "DROP VIEW IF EXISTS late", "REVOKE CREATE ON DATABASE orders FROM orders_writer CASCADE",
+					"GRANT CREATE ON DATABASE orders TO orders_writer"); err != nil {
 					t.Error(err)
 				}
 			})
