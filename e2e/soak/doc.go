@@ -31,8 +31,7 @@ type Options struct {
 	Idle     int           // sessions that do next to nothing; 1000
 	Busy     int           // sessions that work; 100
 	Crashes  int           // how often Curfew is killed with -9 and started again meanwhile; 0
-	Single   time.Duration // p99 of how late a grant with few sessions may end; 50ms
-	Crowd    time.Duration // the most that any may be late; 500ms
+	Late     time.Duration // the most that any grant may end late; 500ms, which is the limit for a thousand live sessions
 	Seed     uint64        // of what happens when; 0 is one of its own
 	Log      func(format string, args ...any)
 }
@@ -44,8 +43,7 @@ func (o *Options) defaults() {
 		}
 	}
 	set(&o.Duration, 10*time.Minute)
-	set(&o.Single, 50*time.Millisecond)
-	set(&o.Crowd, 500*time.Millisecond)
+	set(&o.Late, 500*time.Millisecond)
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano())
 	}

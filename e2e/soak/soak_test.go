@@ -18,7 +18,7 @@ func TestSoakShortly(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := Run(t.Context(), Options{Dir: filepath.Join(dir, "soak"), Bin: bin, Duration: 12 * time.Second, Idle: 16, Busy: 8,
-		Single: 10 * time.Second, Crowd: 20 * time.Second, Log: t.Logf})
+		Late: 20 * time.Second, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
