@@ -31,7 +31,7 @@ func (p *statements) in(ctx context.Context, tx *sql.Tx, query string) *sql.Stmt
 	stmt, known := p.kept[query]
 	if !known && len(p.kept) < statementsMost {
 		p.kept[query] = nil
-		go p.keep(query)
+		go p.keep(context.WithoutCancel(ctx), query)
 	}
 	p.mu.Unlock()
 	if stmt == nil {
@@ -41,8 +41,8 @@ func (p *statements) in(ctx context.Context, tx *sql.Tx, query string) *sql.Stmt
 }
 
 // keep makes a statement ready, when the transaction that asked for it has left its connection.
-func (p *statements) keep(query string) {
-	stmt, err := p.db.PrepareContext(context.Background(), query)
+func (p *statements) keep(ctx context.Context, query string) {
+	stmt, err := p.db.PrepareContext(ctx, query)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil { // whoever comes next tries again
