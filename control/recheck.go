@@ -19,6 +19,9 @@ const (
 	askAgain = 30 * time.Second
 	// askTime bounds one refresh and its store, whoever hangs up meanwhile.
 	askTime = 30 * time.Second
+	// keepTime is how long whoever asks for something, an end perhaps, waits for the store to take the answer of
+	// their provider. Memory has it meanwhile.
+	keepTime = 500 * time.Millisecond
 	// goneReason is what the holder of a grant reads when it ends for this.
 	goneReason = "your identity is disabled at the provider, or signed out there"
 )
@@ -248,6 +251,8 @@ func (l *Logins) doubted(hash []byte) bool {
 // keep stores what a refresh changed. If the store can't take it, memory keeps the rotated token: without
 // it the next question would look like a theft, and end the person's grants.
 func (l *Logins) keep(ctx context.Context, row store.Login, next string) {
+	ctx, cancel := context.WithTimeout(ctx, keepTime)
+	defer cancel()
 	err := l.store.Update(ctx, func(tx *store.Tx) error {
 		was, err := tx.Login(row.Hash)
 		if err != nil {

@@ -288,11 +288,16 @@ func TestHangUp(t *testing.T) {
 type brokenStore struct {
 	*store.Store
 	before, after error
+	hangs         bool // as long as it may
 }
 
 func (b *brokenStore) Update(ctx context.Context, fn func(*store.Tx) error) error {
 	if b.before != nil {
 		return b.before
+	}
+	if b.hangs {
+		<-ctx.Done()
+		return context.Cause(ctx)
 	}
 	return errors.Join(b.Store.Update(ctx, fn), b.after)
 }
@@ -332,6 +337,34 @@ func TestStoreFailsAtRefresh(t *testing.T) {
 				t.Error("the token is still only in memory")
 			}
 		})
+	}
+}
+
+// TestAHungStoreHoldsUpNobody: who ends something while the store hangs is let through in a moment, though their
+// provider had to be asked about them.
+func TestAHungStoreHoldsUpNobody(t *testing.T) {
+	h := newLoginHouse(t, time.Nanosecond)
+	in := h.login("alice")
+	h.desk.holds(in.Identity)
+	h.Logins.store = &brokenStore{Store: h.store, hangs: true}
+	for range 2 {
+		began := time.Now()
+		if _, err := h.Whoami(t.Context(), in.Token); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > askTime/3 {
+			t.Errorf("it took %s", took)
+		}
+	}
+	if got := h.desk.endedNow(); len(got) != 0 {
+		t.Errorf("ended: %v", got)
+	}
+	h.Logins.store = h.store
+	if _, err := h.Whoami(t.Context(), in.Token); err != nil {
+		t.Error(err)
+	}
+	if len(h.unsaved) != 0 {
+		t.Error("the token is still only in memory")
 	}
 }
 
