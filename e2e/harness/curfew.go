@@ -137,7 +137,10 @@ func (c *Curfew) Launch() error {
 func (c *Curfew) logPath() string { return c.Dir + ".log" }
 
 // Log gives the end of what all the processes so far have logged, and have said on their terminal.
-func (c *Curfew) Log() string {
+func (c *Curfew) Log() string { return c.logs(8000) }
+
+// logs gives the end of each log, as much of it as is said.
+func (c *Curfew) logs(most int) string {
 	var all []byte
 	paths := []string{c.logPath()}
 	if c.Config == "" {
@@ -148,7 +151,7 @@ func (c *Curfew) Log() string {
 		if err != nil {
 			text = []byte(err.Error())
 		}
-		if i := len(text) - 8000; i > 0 {
+		if i := len(text) - most; i > 0 {
 			text = text[i:]
 		}
 		all = append(append(all, bytes.TrimSpace(text)...), '\n')

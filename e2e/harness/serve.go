@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -177,8 +178,8 @@ func (c *Curfew) Sit(ctx context.Context, at *Identities, name string, shows ...
 // Logged waits until the log says something.
 func (c *Curfew) Logged(ctx context.Context, want string) error {
 	return Eventually(ctx, 10*time.Second, func(context.Context) error {
-		if log := c.Log(); !strings.Contains(log, want) {
-			return fmt.Errorf("%q is not in the log:\n%s", want, log)
+		if !strings.Contains(c.logs(math.MaxInt), want) {
+			return fmt.Errorf("%q is not in the log:\n%s", want, c.Log())
 		}
 		return nil
 	})
