@@ -328,16 +328,19 @@ func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
 func (a *account) terminate(ctx context.Context, only []uint32, first bool) (ends []end, n commits, err error) {
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *conn) (err error) {
 		ends, n = nil, commits{}
-		if first { // and without a look at the list of transactions, which would be an old one at the second look
-			ends, err = a.there(ctx, c, only, query(c.server.mariadb, "resting"))
-		} else {
-			ends, err = a.there(ctx, c, only, query(c.server.mariadb, "backends"))
-		}
-		if err != nil || len(ends) == 0 {
+		if !first {
+			if ends, err = a.there(ctx, c, only, query(c.server.mariadb, "backends")); err == nil {
+				err = shoot(ctx, c, ends)
+			}
 			return err
 		}
-		if !first || !slices.ContainsFunc(ends, func(e end) bool { return !e.rests() }) {
-			return shoot(ctx, c, ends)
+		if a.calm() { // without a look at the list of transactions, which would be an old one at the second look
+			if ends, err = a.there(ctx, c, only, query(c.server.mariadb, "resting")); err != nil || len(ends) == 0 {
+				return err
+			}
+			if !slices.ContainsFunc(ends, func(e end) bool { return !e.rests() }) {
+				return shoot(ctx, c, ends)
+			}
 		}
 		if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
 			return err
@@ -362,6 +365,14 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 		return err
 	})
 	return ends, n, err
+}
+
+// calm says whether, by all that the sessions know, none of them is at work.
+func (a *account) calm() bool {
+	return !slices.ContainsFunc(a.joined(), func(l session) bool {
+		t, ok := l.(transactor)
+		return l.inFlight() != 0 || !ok || t.transaction()
+	})
 }
 
 // there gives the account's backends (only these, if any are named), by one of the looks at them.
