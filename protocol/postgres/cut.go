@@ -113,7 +113,7 @@ func (a *account) locked() {
 // empty locks the account and terminates its backends until none is left. The caller has the killing
 // token; on nil nobody is in and nobody gets in.
 func (a *account) empty(ctx context.Context) error {
-	oid, then, err := a.lock(ctx)
+	oid, opening, err := a.lock(ctx)
 	if errors.Is(err, errNoRole) {
 		return err
 	}
@@ -126,7 +126,7 @@ func (a *account) empty(ctx context.Context) error {
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
 		return err
 	}
-	ends, err := a.drainAll(ctx, oid, then)
+	ends, err := a.drainAll(ctx, oid, opening)
 	a.note(a.engine.fates(ctx, ends))
 	if err != nil {
 		return err
@@ -136,12 +136,12 @@ func (a *account) empty(ctx context.Context) error {
 
 // drainAll terminates the account's backends, and those that were logging in when the account was locked:
 // whoever passed the login check before that was being opened then, or is in.
-func (a *account) drainAll(ctx context.Context, oid uint32, then look) ([]end, error) {
-	ends, err := a.drainOn(ctx, oid, then.ends)
-	if err != nil || len(then.opening) == 0 {
+func (a *account) drainAll(ctx context.Context, oid uint32, opening map[opening]bool) ([]end, error) {
+	ends, err := a.drain(ctx, oid)
+	if err != nil || len(opening) == 0 {
 		return ends, err
 	}
-	if err := a.engine.starting(ctx, then.opening); err != nil {
+	if err := a.engine.starting(ctx, opening); err != nil {
 		return ends, err
 	}
 	late, err := a.drain(ctx, oid)
@@ -159,53 +159,45 @@ func (a *account) vacate(ctx context.Context) error {
 	return err
 }
 
-// look is what the server shows right after the lock was committed.
-type look struct {
-	opening map[opening]bool // connections that were being opened
-	ends    []end            // the account's backends, which were told to go
-}
-
-// lock commits that nobody can log in, and gives the role's oid, and who was there then. A person can hold the
+// lock commits that nobody can log in, and gives the role's oid, and who was being let in then. A person can hold the
 // lock on their own role's row (BEGIN; ALTER ROLE …), so when the lock does not come at once their backends are
 // terminated first, and what they prepared under the account's own name is rolled back.
-func (a *account) lock(ctx context.Context) (uint32, look, error) {
+func (a *account) lock(ctx context.Context) (uint32, map[opening]bool, error) {
 	sql, err := statement("lock", vars{"account": a.spec.Name})
 	if err != nil {
-		return 0, look{}, err
+		return 0, nil, err
 	}
 	for {
 		oid, err := a.role(ctx)
-		var then look
+		var then map[opening]bool
 		if err == nil {
-			oid, then, err = a.tryLock(ctx, sql, oid)
+			oid, then, err = a.tryLock(ctx, sql)
 		}
 		if is(err, "42704") || errors.Is(err, errNoRole) {
-			return 0, look{}, errNoRole
+			return 0, nil, errNoRole
 		}
 		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
 			return oid, then, err
 		}
-		ends, killErr := a.drainOn(ctx, oid, then.ends)
+		ends, killErr := a.drain(ctx, oid)
 		a.note(a.engine.fates(ctx, ends))
 		if killErr == nil && len(ends) == 0 {
 			_, killErr = a.rollBack(ctx, oid, nil)
 		}
 		if killErr != nil {
-			return 0, look{}, errors.Join(err, killErr)
+			return 0, nil, errors.Join(err, killErr)
 		}
 		if !pause(ctx, pollMost) {
-			return 0, look{}, errors.Join(err, context.Cause(ctx))
+			return 0, nil, errors.Join(err, context.Cause(ctx))
 		}
 	}
 }
 
-// tryLock sends the lock, which is committed when it is answered, and in the same breath asks who is being let
-// in and tells the account's backends to go, whether or not the lock came.
-func (a *account) tryLock(ctx context.Context, sql string, oid uint32) (now uint32, then look, err error) {
-	tell := a.teller()
+// tryLock sends the lock, which is committed when it is answered, and in the same breath asks who is being let in.
+func (a *account) tryLock(ctx context.Context, sql string) (oid uint32, then map[opening]bool, err error) {
 	err = a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		now, then = oid, look{opening: map[opening]bool{}}
-		for _, name := range []string{"oid", "starting", "terminate"} {
+		then = map[opening]bool{}
+		for _, name := range []string{"oid", "starting"} {
 			if _, err := c.Prepare(ctx, name, query(name)); err != nil { // once a connection
 				return err
 			}
@@ -215,32 +207,21 @@ func (a *account) tryLock(ctx context.Context, sql string, oid uint32) (now uint
 		p.SendPipelineSync() // the commit
 		p.SendQueryPrepared("oid", [][]byte{[]byte(a.spec.Name)}, nil, nil)
 		p.SendQueryPrepared("starting", nil, nil, nil)
-		p.SendQueryPrepared("terminate", [][]byte{strconv.AppendUint(nil, uint64(oid), 10), []byte("{}")}, nil, nil)
 		err := p.Sync()
 		if err == nil {
 			err = errors.Join(rowsOf(p, nil), rowsOf(p, func(row [][]byte) error {
 				n, err := strconv.ParseUint(string(row[0]), 10, 32)
-				now = uint32(n)
+				oid = uint32(n)
 				return err
-			}), rowsOf(p, then.starts), rowsOf(p, func(row [][]byte) error {
-				e, err := tell(row)
-				then.ends = append(then.ends, e)
+			}), rowsOf(p, func(row [][]byte) error {
+				pid, err := strconv.ParseInt(string(row[0]), 10, 32)
+				then[opening{int32(pid), string(row[1])}] = string(row[2]) == "t"
 				return err
 			}))
 		}
 		return errors.Join(err, p.Close())
 	})
-	if err == nil && now != oid { // another role of this name
-		then.ends, err = a.terminate(ctx, now, nil)
-	}
-	return now, then, err
-}
-
-// starts keeps a row of starting.sql.
-func (l look) starts(row [][]byte) error {
-	pid, err := strconv.ParseInt(string(row[0]), 10, 32)
-	l.opening[opening{int32(pid), string(row[1])}] = string(row[2]) == "t"
-	return err
+	return oid, then, err
 }
 
 // rowsOf reads the next answer of a pipeline, row by row, and the synchronization points before it.
