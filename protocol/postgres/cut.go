@@ -168,19 +168,19 @@ func (a *account) lock(ctx context.Context) (uint32, map[opening]bool, error) {
 		return 0, nil, err
 	}
 	for {
-		oid, err := a.role(ctx)
-		var then map[opening]bool
-		if err == nil {
-			oid, then, err = a.tryLock(ctx, sql)
-		}
-		if is(err, "42704") || errors.Is(err, errNoRole) {
+		oid, then, err := a.tryLock(ctx, sql)
+		if is(err, "42704") {
 			return 0, nil, errNoRole
 		}
 		if err == nil || !is(err, "55P03", "XX000", "40001") { // lock timeout; "tuple concurrently updated"
 			return oid, then, err
 		}
-		ends, killErr := a.drain(ctx, oid)
-		a.note(a.engine.fates(ctx, ends))
+		oid, killErr := a.role(ctx)
+		var ends []end
+		if killErr == nil {
+			ends, killErr = a.drain(ctx, oid)
+			a.note(a.engine.fates(ctx, ends))
+		}
 		if killErr == nil && len(ends) == 0 {
 			_, killErr = a.rollBack(ctx, oid, nil)
 		}
@@ -245,50 +245,48 @@ func rowsOf(p *pgconn.Pipeline, each func(row [][]byte) error) error {
 
 // drain terminates the account's backends (only these, if any are named) until none is left.
 func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]end, error) {
-	first, err := a.terminate(ctx, oid, only)
-	if err != nil {
-		return nil, err
-	}
-	return a.drainOn(ctx, oid, first, only...)
-}
-
-// drainOn goes on when a first look has been had.
-func (a *account) drainOn(ctx context.Context, oid uint32, left []end, only ...uint32) (ends []end, err error) {
-	seen := map[uint32]int{}
-	var took time.Duration
+	seen := map[uint32]*end{}
+	var order []uint32
 	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
+		asked := time.Now()
+		left, err := a.terminate(ctx, oid, only)
+		took := time.Since(asked)
 		for _, e := range left {
-			i, known := seen[e.pid]
-			if !known {
-				seen[e.pid] = len(ends)
-				ends = append(ends, e)
+			old := seen[e.pid]
+			if old == nil {
+				seen[e.pid] = &e
+				order = append(order, e.pid)
 			} else if e.xid != "" {
-				ends[i].xid = e.xid
+				old.xid = e.xid
 			}
 		}
 		a.mu.Lock()
 		a.cut.Left = len(left)
 		a.mu.Unlock()
-		if len(left) == 0 {
-			if len(only) == 0 {
-				a.nobody(len(ends) > 0)
+		if err == nil && len(left) > 0 && !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
+			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
+		}
+		if err == nil && len(left) == 0 && len(only) == 0 {
+			a.nobody(len(order) > 0)
+		}
+		if err != nil || len(left) == 0 {
+			ends := make([]end, 0, len(order))
+			for _, pid := range order {
+				ends = append(ends, *seen[pid])
 			}
-			return ends, nil
-		}
-		if !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
-			return ends, fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
-		}
-		asked := time.Now()
-		if left, err = a.terminate(ctx, oid, only); err != nil {
 			return ends, err
 		}
-		took = time.Since(asked)
 	}
 }
 
 // terminate tells the account's backends to go, once, and gives those that were there.
 func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]end, error) {
-	tell := a.teller()
+	links := map[uint32]session{}
+	inFlight := map[uint32]uint64{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+		inFlight[l.pid()] = l.inFlight()
+	}
 	pids := make([]int32, 0, len(only))
 	for _, pid := range only {
 		pids = append(pids, int32(pid))
@@ -296,37 +294,22 @@ func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]e
 	var ends []end
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		ends = nil
-		rows, err := c.Query(ctx, query("terminate"), pgx.QueryResultFormats{pgx.TextFormatCode}, int64(oid), pids)
+		rows, err := c.Query(ctx, query("terminate"), int64(oid), pids)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			e, err := tell(rows.RawValues())
-			if err != nil {
-				return err
-			}
+		var e end
+		var pid int32
+		var told bool
+		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &e.idle, &told}, func() error {
+			e.pid = uint32(pid)
+			e.link, e.inFlight = links[e.pid], inFlight[e.pid]
 			ends = append(ends, e)
-		}
-		return rows.Err()
+			return nil
+		})
+		return err
 	})
 	return ends, err
-}
-
-// teller reads the rows of terminate.sql, as text, and knows whose the backends are that have joined by now.
-func (a *account) teller() func(row [][]byte) (end, error) {
-	links := map[uint32]session{}
-	inFlight := map[uint32]uint64{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
-		inFlight[l.pid()] = l.inFlight()
-	}
-	return func(row [][]byte) (end, error) {
-		n, err := strconv.ParseUint(string(row[0]), 10, 32)
-		pid := uint32(n)
-		return end{pid: pid, xid: string(row[1]), address: string(row[2]), idle: string(row[3]) == "t",
-			link: links[pid], inFlight: inFlight[pid]}, err
-	}
 }
 
 // fates asks the server what became of the transactions in flight. A server that can't be asked makes
