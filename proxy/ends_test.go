@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -310,6 +311,71 @@ func TestLive(t *testing.T) {
 			}
 		}
 	})
+}
+
+// tardy tells the sessions of the grant's end only once its account is cut, and the tenure at once: any order is
+// possible where each holds the grant by itself.
+type tardy struct {
+	*world
+	first sync.Once
+}
+
+func (g *tardy) Hold(ctx context.Context, id string) (context.Context, func(), error) {
+	session := false
+	g.first.Do(func() { session = true }) // it holds the grant before its tenure does
+	if !session {
+		return g.world.Hold(ctx, id)
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	return held, func() { cancel(nil) }, nil
+}
+
+// Before anything is cut every session of the grant is over, with the grant's reason, so that its client does not
+// read the database's word for it.
+func TestSessionsAreOverBeforeTheCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		over := make(chan struct{})
+		w.relay = func(ctx context.Context, _ protocol.Sink) error {
+			context.AfterFunc(ctx, func() { close(over) })
+			return untilOver(ctx, nil)
+		}
+		w.hang["cut"] = make(chan struct{})
+		s := serverFor(w)
+		s.cfg.Grants = &tardy{world: w}
+		s.tenures.cfg.Grants = s.cfg.Grants
+		ended, told := begin(s, w)
+		w.end(&protocol.Refusal{Code: recorder.EndRevoked, Public: "bob says so"})
+		synctest.Wait() // the cut is about to be made, and can't be yet
+		select {
+		case <-over:
+		default:
+			t.Error("the account is being cut, and the session goes on")
+		}
+		if got := w.happened(); strings.Contains(got, "kill") {
+			t.Errorf("the session does not wait for the cut: %s", got)
+		}
+		close(w.hang["cut"])
+		end := ended()
+		if end.Code != recorder.EndRevoked || (*told) == nil || !strings.Contains((*told).Error(), "bob says so") {
+			t.Errorf("it ended as %+v, and the client was told %v", end, *told)
+		}
+	})
+}
+
+// A session that comes to its recording when the tenure has heard of the end already is over at once.
+func TestAdmittedTooLate(t *testing.T) {
+	held, cancel := context.WithCancelCause(t.Context())
+	cancel(&protocol.Refusal{Code: recorder.EndExpired, Public: "late"})
+	own, end := context.WithCancelCause(t.Context())
+	ten := &tenure{held: held, here: map[*life]struct{}{}}
+	leave := ten.admit(&life{own: own, end: end})
+	if err := context.Cause(own); err == nil || err != context.Cause(held) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if leave(); len(ten.here) != 0 {
+		t.Error("it is still here")
+	}
 }
 
 type nowhere struct{ Recording }

@@ -79,6 +79,7 @@ func (s *Server) session(ctx context.Context, l Listener, client protocol.Client
 	life := &life{header: st.header, idle: idleOf(grant), tenure: tenure, own: own, end: end,
 		meter: &meter{Recording: recording, metrics: s.metrics}}
 	defer s.roll.enter(life)()
+	defer tenure.admit(life)()
 	st.began, st.end = true, recorder.End{Code: recorder.EndFailed, Reason: "the session did not begin"}
 	defer func() { s.seal(ctx, recording, st) }()
 	defer func() { st.end = closing(st.end, own, err) }()
@@ -184,7 +185,7 @@ func opened(h recorder.Header, r Recording) ledger.SessionOpened {
 // of the statement in flight. When the grant is over its tenure cuts all backends at once: the outcome
 // is that cut's, so this waits for it first.
 func (s *Server) kill(ctx context.Context, t *tenure, held context.Context, link protocol.Link, st *story) {
-	if held.Err() != nil {
+	if held.Err() != nil || t.held.Err() != nil {
 		t.awaitCut(held, endTimeout)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)

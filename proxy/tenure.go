@@ -53,11 +53,12 @@ type tenure struct {
 	account  protocol.Account
 	intended bool // this process made the intent durable
 
-	mu   sync.Mutex // guards what follows; never held across a call that can wait
-	over bool       // the grant has ended or the node stops: nothing is provisioned any more
-	open int        // sessions now
-	end  time.Time  // the grant's, which an extension moves
-	done bool       // its last session was closed, and its rule ends it with that
+	mu   sync.Mutex         // guards what follows; never held across a call that can wait
+	over bool               // the grant has ended or the node stops: nothing is provisioned any more
+	open int                // sessions now
+	here map[*life]struct{} // those that have a recording
+	end  time.Time          // the grant's, which an extension moves
+	done bool               // its last session was closed, and its rule ends it with that
 }
 
 // tenures are the grants that have, or may have, an account on this node.
@@ -110,6 +111,32 @@ func (ts *tenures) enter(ctx context.Context, g policy.Grant) (t *tenure, leave 
 			t.release(context.WithoutCancel(ctx))
 		}
 	}, nil
+}
+
+// admit has a session end no later than the account is closed, if that comes first; the func ends that.
+func (t *tenure) admit(l *life) (leave func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.here[l] = struct{}{}
+	if t.held.Err() != nil {
+		l.end(context.Cause(t.held))
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.here, l)
+	}
+}
+
+// dismiss ends the sessions that have not heard yet why: each holds the grant by itself, and may be told a moment
+// after the tenure. Once it has returned nothing is forwarded any more, so that no client reads the database's word
+// for its end instead of the reason.
+func (t *tenure) dismiss(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for l := range t.here {
+		l.end(why)
+	}
 }
 
 // lastSession is why a grant ends with its last session.
@@ -198,7 +225,7 @@ func (ts *tenures) make(g policy.Grant, adopt bool, prepared []string) (*tenure,
 		spec.Longer = g.Longest
 	}
 	return &tenure{cfg: ts.cfg, metrics: ts.metrics, engine: engine, grant: g, spec: spec, adopt: adopt, cut: make(chan struct{}), end: g.End,
-		log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
+		here: map[*life]struct{}{}, log: ts.cfg.Log.With("grant", g.ID, "target", g.Target, "account", spec.Name)}, nil
 }
 
 // LevelOf says an access level of the policy in an engine's words.
@@ -356,13 +383,14 @@ func (t *tenure) finish() protocol.Account {
 	return t.account
 }
 
-// close is the end of a grant, in order: the sessions have been told by the same signal that brought us
+// close is the end of a grant, in order: the sessions are over, most of them by the same signal that brought us
 // here; the account is locked and its backends terminated; the first part of the receipt; when the
 // sessions are gone the account is cleaned and dropped; the second part. Nothing gives up: what fails is
 // tried again, with an alert, until it succeeds or this node stops (and then at the next start).
 func (t *tenure) close(ctx context.Context, stop <-chan struct{}) {
 	began := time.Now()
 	t.ending.Store(&began)
+	t.dismiss(context.Cause(t.held))
 	account := t.finish()
 	if account == nil {
 		close(t.cut)
