@@ -12,13 +12,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/curfewdb/curfew/internal/testport"
 )
 
 // Root finds the work tree of the product: the directory above this module.
@@ -51,19 +52,11 @@ func Build(ctx context.Context, out string, tags string) error {
 	return nil
 }
 
-// FreeAddr gives a loopback address that nobody listens on now, and that the kernel gives to nobody who
-// asks for any: its ports for those begin at 32768. A server that is restarted finds its own free.
+// FreeAddr gives a loopback address that nobody listens on now, and that nobody else in this process is given: a
+// server that is restarted finds its own free.
 func FreeAddr() (string, error) {
-	var last error
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(10000+rand.IntN(22000)))
-		if err != nil {
-			last = err
-			continue
-		}
-		return l.Addr().String(), l.Close()
-	}
-	return "", last
+	port, err := testport.Next()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 // Eventually asks again and again, until check gives nil or the time is up; then it gives the last error

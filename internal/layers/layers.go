@@ -14,7 +14,7 @@ type Package struct {
 	Floor int      // arrows point to the same floor or down; 0: beside the floors
 	Owns  string   // which part of the story
 	May   []string // the packages of ours that it may import; "*" is all
-	Test  bool     // test files alone import it
+	Test  bool     // test files import it, and packages that only they import
 }
 
 // Plan is docs/ARCHITECTURE.md's table. Test files may import what they need.
@@ -28,9 +28,9 @@ func Plan() []Package {
 		{Path: "proxy", Floor: 3, Owns: "the life of a session, and of a grant on this node", May: []string{"protocol", "recorder", "recorder/ledger", "policy", "auth"}},
 		{Path: "store", Floor: 3, Owns: "durable truth: requests, grants, intents, sessions, the ledger", May: []string{"policy", "auth", "recorder", "recorder/ledger"}},
 		{Path: "protocol/postgres", Floor: 2, Owns: "everything that knows PostgreSQL", May: []string{"protocol", "protocol/relay", "recorder"}},
-		{Path: "protocol/postgres/pgtest", Floor: 2, Owns: "a real server for tests", Test: true},
+		{Path: "protocol/postgres/pgtest", Floor: 2, Owns: "a real server for tests", May: []string{"internal/testport"}, Test: true},
 		{Path: "protocol/mysql", Floor: 2, Owns: "everything that knows MySQL and MariaDB", May: []string{"protocol", "protocol/relay", "recorder"}},
-		{Path: "protocol/mysql/mysqltest", Floor: 2, Owns: "a real server for tests", Test: true},
+		{Path: "protocol/mysql/mysqltest", Floor: 2, Owns: "a real server for tests", May: []string{"internal/testport"}, Test: true},
 		{Path: "protocol/relay", Floor: 2, Owns: "the one hot loop, shared by the engines", May: []string{"recorder"}},
 		{Path: "protocol/enginetest", Floor: 2, Owns: "the conformance suite that every engine passes", May: []string{"protocol", "recorder"}},
 		{Path: "protocol", Floor: 2, Owns: "the contract between Curfew and an engine", May: []string{"recorder"}},
@@ -44,5 +44,6 @@ func Plan() []Package {
 		{Path: "internal/config", Floor: 0, Owns: "the two strict YAML files", May: []string{"policy", "auth", "recorder"}},
 		{Path: "internal/layers", Floor: 0, Owns: "this plan"},
 		{Path: "internal/provider", Floor: 0, Owns: "the embedded OIDC provider of curfew dev and of tests"},
+		{Path: "internal/testport", Floor: 0, Owns: "ports for the servers of tests", Test: true},
 	}
 }

@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/curfewdb/curfew/internal/testport"
 )
 
 // Server is a running MariaDB or MySQL.
@@ -158,7 +160,7 @@ func (s *Server) once(args []string, input string) error {
 // Run starts the server on the data directory (again), on the same port if it had one.
 func (s *Server) Run(settings ...string) error {
 	if s.Port == 0 {
-		port, err := freePort()
+		port, err := testport.Next()
 		if err != nil {
 			return err
 		}
@@ -363,13 +365,4 @@ func unprivileged() (*syscall.Credential, error) {
 		}
 	}
 	return nil, errors.New("the tests run as root, the server must not, and there is neither mysql nor nobody to run it")
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/curfewdb/curfew/internal/testport"
 )
 
 // Server is a running PostgreSQL.
@@ -132,7 +133,7 @@ func (s *Server) init() error {
 // Run starts the server on the cluster (again), on the same port if it had one.
 func (s *Server) Run(settings ...string) error {
 	if s.Port == 0 {
-		port, err := freePort()
+		port, err := testport.Next()
 		if err != nil {
 			return err
 		}
@@ -310,13 +311,4 @@ func unprivileged() (*syscall.Credential, error) {
 		}
 	}
 	return nil, errors.New("the tests run as root, PostgreSQL must not, and there is neither postgres nor nobody to run it")
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
