@@ -153,6 +153,28 @@ func (c *conn) once(ctx context.Context, text string, scan func(*sql.Rows) error
 	return rows.Err()
 }
 
+// sets runs a block that gives several results, and hands the rows of each to the func of its turn.
+func (c *conn) sets(ctx context.Context, block string, args []any, scans ...func(*sql.Rows) error) error {
+	rows, err := c.QueryContext(ctx, block, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for i, scan := range scans {
+		if i > 0 && !rows.NextResultSet() {
+			return errors.Join(rows.Err(), errors.New("the server gave fewer results than it was asked for"))
+		}
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+	}
+	for rows.NextResultSet() { // the block's own end, or why it had one before
+	}
+	return rows.Err()
+}
+
 // strings runs a query that gives one column of text.
 func (c *conn) strings(ctx context.Context, text string, args ...any) (list []string, err error) {
 	err = c.each(ctx, text, func(r *sql.Rows) error {

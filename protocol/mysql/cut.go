@@ -316,11 +316,13 @@ func (b commits) without(_ end, now commits) commits {
 
 // commits asks for the count, or gives one that is not known.
 func (a *account) commits(ctx context.Context, c *conn) (n commits, err error) {
-	err = c.rows(ctx, "commits", func(rows *sql.Rows) error {
-		n.known = true
-		return rows.Scan(&n.scope, &n.count)
-	}, a.spec.Name, a.spec.Name)
+	err = c.rows(ctx, "commits", n.take, a.spec.Name, a.spec.Name)
 	return n, err
+}
+
+func (b *commits) take(rows *sql.Rows) error {
+	b.known = true
+	return rows.Scan(&b.scope, &b.count)
 }
 
 // terminate looks at the account's backends and tells them to go, once, and gives those that were there.
@@ -342,29 +344,51 @@ func (a *account) terminate(ctx context.Context, only []uint32, first bool) (end
 				return shoot(ctx, c, ends)
 			}
 		}
-		if _, err := c.ExecContext(ctx, query(c.server.mariadb, "snapshot")); err != nil {
+		open := true
+		defer func() {
+			if open { // not COMMIT, which would count as one
+				_, back := c.ExecContext(ctx, "ROLLBACK")
+				err = errors.Join(err, back)
+			}
+		}()
+		mark := "/* " + newSecret() + " */"
+		if ends, n, err = a.lookFresh(ctx, c, only, mark); err != nil || len(ends) == 0 {
 			return err
 		}
-		// Not COMMIT, which would count as one.
-		defer func() { _, back := c.ExecContext(ctx, "ROLLBACK"); err = errors.Join(err, back) }()
-		if n, err = a.commits(ctx, c); err != nil {
-			return err
+		fresh := false
+		if fresh, err = shootFresh(ctx, c, ends, mark); err == nil {
+			open = false
 		}
-		mark := "/* " + newSecret() + " */ "
-		if ends, err = a.there(ctx, c, only, mark+query(c.server.mariadb, "backends")); err != nil || len(ends) == 0 {
-			return err
-		}
-		if err := shoot(ctx, c, ends); err != nil {
-			return err
-		}
-		var fresh bool
-		err = c.QueryRowContext(ctx, query(c.server.mariadb, "fresh"), mark+"%").Scan(&fresh)
 		for i := range ends {
 			ends[i].stale = !fresh
 		}
 		return err
 	})
 	return ends, n, err
+}
+
+// lookFresh opens a transaction, which the mark shows in the list of transactions, counts the commits, and looks at the
+// account's backends. MariaDB takes all that in one block: each round trip to a server that has much to do takes its time.
+func (a *account) lookFresh(ctx context.Context, c *conn, only []uint32, mark string) (ends []end, n commits, err error) {
+	text := markedLook(c.server.mariadb, mark)
+	if !c.server.mariadb {
+		if _, err := c.ExecContext(ctx, query(false, "snapshot")); err != nil {
+			return nil, n, err
+		}
+		if n, err = a.commits(ctx, c); err != nil {
+			return nil, n, err
+		}
+		ends, err = a.there(ctx, c, only, text)
+		return ends, n, err
+	}
+	block := fmt.Sprintf("BEGIN NOT ATOMIC %s; %s; %s; END", query(true, "snapshot"), query(true, "commits"), text)
+	err = c.sets(ctx, block, append([]any{a.spec.Name, a.spec.Name}, a.lookArgs(only)...), n.take, a.taker(only, &ends))
+	return ends, n, err
+}
+
+// markedLook is the look at the backends that begins with the mark: what the list of transactions shows of it.
+func markedLook(mariadb bool, mark string) string {
+	return "SELECT " + mark + strings.TrimPrefix(query(mariadb, "backends"), "SELECT")
 }
 
 // calm says whether, by all that the sessions know, none of them is at work.
@@ -377,15 +401,26 @@ func (a *account) calm() bool {
 
 // there gives the account's backends (only these, if any are named), by one of the looks at them.
 func (a *account) there(ctx context.Context, c *conn, only []uint32, text string) (ends []end, err error) {
-	links := map[uint32]session{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
-	}
+	err = c.each(ctx, text, a.taker(only, &ends), a.lookArgs(only)...)
+	return ends, err
+}
+
+// lookArgs are what a look at the account's backends asks for.
+func (a *account) lookArgs(only []uint32) []any {
 	one := uint32(0)
 	if len(only) == 1 {
 		one = only[0]
 	}
-	err = c.each(ctx, text, func(rows *sql.Rows) error {
+	return []any{a.spec.Name, a.role(), one, one}
+}
+
+// taker gives what makes an end of each row of a look.
+func (a *account) taker(only []uint32, ends *[]end) func(*sql.Rows) error {
+	links := map[uint32]session{}
+	for _, l := range a.joined() {
+		links[l.pid()] = l
+	}
+	return func(rows *sql.Rows) error {
 		var e end
 		var command, info, state, stage string
 		if err := rows.Scan(&e.pid, &command, &info, &e.trx, &e.modified, &state, &stage); err != nil {
@@ -398,10 +433,9 @@ func (a *account) there(ctx context.Context, c *conn, only []uint32, text string
 		if e.link = links[e.pid]; e.link != nil {
 			e.inFlight = e.link.inFlight()
 		}
-		ends = append(ends, e)
+		*ends = append(*ends, e)
 		return nil
-	}, a.spec.Name, a.role(), one, one)
-	return ends, err
+	}
 }
 
 // onlyReads says whether a statement can't have written: by its first word, and without a function of

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,41 @@ func shoot(ctx context.Context, c *conn, ends []end) error {
 	if !c.server.mariadb {
 		return shootEach(ctx, c, ends)
 	}
+	for _, text := range volleys(ends, "") {
+		if _, err := c.ExecContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shootFresh is shoot, which ends the transaction that the look opened, and says whether that look saw the list of
+// transactions as it was then.
+func shootFresh(ctx context.Context, c *conn, ends []end, mark string) (fresh bool, err error) {
+	seen := []any{"SELECT " + mark + "%"}
+	take := func(rows *sql.Rows) error { return rows.Scan(&fresh) }
+	if !c.server.mariadb {
+		if err = shootEach(ctx, c, ends); err == nil {
+			err = c.rows(ctx, "fresh", take, seen...)
+		}
+		if err == nil {
+			_, err = c.ExecContext(ctx, "ROLLBACK")
+		}
+		return fresh, err
+	}
+	texts := volleys(ends, query(true, "fresh")+"; ROLLBACK; ")
+	last := len(texts) - 1
+	for _, text := range texts[:last] {
+		if _, err := c.ExecContext(ctx, text); err != nil {
+			return false, err
+		}
+	}
+	err = c.sets(ctx, texts[last], seen, take)
+	return fresh, err
+}
+
+// volleys are the blocks that tell these backends to go, at least one; what is to be done at last stands in the last.
+func volleys(ends []end, last string) (texts []string) {
 	var awake, asleep []end
 	for _, e := range ends {
 		if e.sleeps {
@@ -40,17 +76,20 @@ func shoot(ctx context.Context, c *conn, ends []end) error {
 	if len(asleep) > 1 {
 		gap = fmt.Sprintf("DO SLEEP(%g); ", sleeperGap)
 	}
-	for part := range slices.Chunk(awake, shotsMost) {
-		if _, err := c.ExecContext(ctx, volley(part, "")); err != nil {
-			return err
+	parts := slices.Collect(slices.Chunk(awake, shotsMost))
+	woken := len(parts)
+	parts = slices.AppendSeq(parts, slices.Chunk(asleep, shotsMost))
+	for i, part := range parts {
+		after, end := "", ""
+		if i >= woken {
+			after = gap
 		}
-	}
-	for part := range slices.Chunk(asleep, shotsMost) {
-		if _, err := c.ExecContext(ctx, volley(part, gap)); err != nil {
-			return err
+		if i == len(parts)-1 {
+			end = last
 		}
+		texts = append(texts, volley(part, after, end))
 	}
-	return nil
+	return texts
 }
 
 func shootEach(ctx context.Context, c *conn, ends []end) error {
@@ -63,13 +102,14 @@ func shootEach(ctx context.Context, c *conn, ends []end) error {
 	return nil
 }
 
-// volley is a block of KILLs, with something after each.
-func volley(ends []end, after string) string {
+// volley is a block of KILLs, with something after each, and something at last.
+func volley(ends []end, after, last string) string {
 	var b strings.Builder
 	b.WriteString("BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; ") // it is gone already
 	for _, e := range ends {
 		fmt.Fprintf(&b, "KILL CONNECTION %d; %s", e.pid, after)
 	}
+	b.WriteString(last)
 	b.WriteString("END")
 	return b.String()
 }
