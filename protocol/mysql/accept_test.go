@@ -60,12 +60,18 @@ type stranger struct {
 // knock connects to a Front.
 func knock(t testing.TB, f *Front, d protocol.Doorman) *stranger {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return knockBy(t, "tcp", "127.0.0.1:0", f, d)
+}
+
+// knockBy connects to a Front that listens there.
+func knockBy(t testing.TB, network, address string, f *Front, d protocol.Doorman) *stranger {
+	t.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
+	conn, err := net.Dial(network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +103,15 @@ func knock(t testing.TB, f *Front, d protocol.Doorman) *stranger {
 // newStranger connects and reads the greeting.
 func newStranger(t testing.TB, f *Front, d protocol.Doorman) *stranger {
 	t.Helper()
-	s := knock(t, f, d)
+	return knock(t, f, d).greeted()
+}
+
+// greeted reads the greeting.
+func (s *stranger) greeted() *stranger {
+	s.t.Helper()
 	g, err := parseGreeting(s.recv())
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.greeting, s.caps = g, g.caps&clientCaps(g.mariadb)
 	return s

@@ -56,6 +56,9 @@ func (c *rawClient) transcript(commands [][]byte) (out [][]byte) {
 	return out
 }
 
+// nobodys is the number of no statement: servers count theirs up from 1, some of them through all connections.
+const nobodys = 1<<30 | 99
+
 // TestTransparent: a conversation through Curfew is, byte for byte, the one with the server itself.
 func TestTransparent(t *testing.T) {
 	w := newWire(t, protocol.Level{})
@@ -74,7 +77,7 @@ func TestTransparent(t *testing.T) {
 		command(comStmtPrepare, "SELECT * FROM seen WHERE id < ?"), command(comStmtPrepare, "SELEC"), command(comStmtPrepare, "DO 1"), command(comStmtPrepare, "CALL outs(?, ?)"),
 	}
 	script = append(script, ps(1)...)
-	script = append(script, executeOf(3, integer(1), integer(2)), executeOf(99, integer(1)), fetch(99, 1), []byte{comResetConnection}, executeOf(1, integer(2)))
+	script = append(script, executeOf(3, integer(1), integer(2)), executeOf(nobodys, integer(1)), fetch(nobodys, 1), []byte{comResetConnection}, executeOf(1, integer(2)))
 	mariadb := plainCaps | capSessionTrack | capProgress | capBulk | capExtendedMetadata | capCacheMetadata
 	for name, caps := range map[string]capability{"plain": plainCaps, "no EOF": eofCaps, "MariaDB's client": mariadb, "MariaDB, no EOF": mariadb | capDeprecateEOF} {
 		t.Run(name, func(t *testing.T) {
