@@ -19,7 +19,7 @@ func Codes() []CodeMeaning {
 		{Code: CodeNotFound, Meaning: "It does not exist, or this person may not know that it does.", Next: "Look it up in a list."},
 		{Code: CodeConflict, Meaning: "It is not in a state for this any more, or it was done before.", Next: "Read it again: its state says what happened."},
 		{Code: CodeTooLarge, Meaning: "The body is larger than 64 KiB.", Next: "Send less."},
-		{Code: CodeInvalid, Meaning: "The call is malformed, or fields are wrong; errors names all of them.", Next: "Correct it. Some malformed calls have status 400."},
+		{Code: CodeInvalid, Meaning: "The call is malformed, or fields are wrong; errors names all of them.", Next: "Correct it. Some malformed calls have status 400, and one whose body breaks off has 408."},
 		{Code: CodeInternal, Meaning: "A fault in Curfew. The log has the incident number that the answer names.", Next: "Try again; if it stays, report the incident."},
 		{Code: CodeUnavailable, Meaning: "Something that Curfew needs can't be used: the store, the provider. Nothing was changed, unless the answer says so.",
 			Next: "Try again, with an Idempotency-Key, and more slowly each time."},

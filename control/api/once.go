@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -80,7 +81,11 @@ func (s *server) once(next http.Handler) http.Handler {
 		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			writeProblem(w, NewProblem(CodeTooLarge, "the body can't be read, or is too large", "send it again").Because(err))
+			p := NewProblem(CodeTooLarge, "the body is too large", "send less")
+			if errors.As(err, new(brokenOff)) {
+				p = NewProblem(CodeInvalid, halfBody, sendAgain)
+			}
+			writeProblem(w, p.Because(err))
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))

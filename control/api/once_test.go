@@ -1,10 +1,14 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -137,6 +141,36 @@ func TestARefusalIsNotKept(t *testing.T) {
 	k.fail = nil
 	if a := k.post("/v1/requests", "alice", "k1", wish); a.status != http.StatusCreated {
 		t.Errorf("%d: %s", a.status, a.body)
+	}
+}
+
+// A body that breaks off is the client's doing: it reads so, nothing is done, and nothing is counted as an error of the server's.
+func TestABodyThatBreaksOff(t *testing.T) {
+	for name, header := range map[string]string{"plain": "", "with a key": "Idempotency-Key: k1\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			k := serveKeyed(t)
+			c, err := net.Dial("tcp", k.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "POST /v1/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice\r\nContent-Type: application/json\r\n%sContent-Length: 900\r\n\r\n{", header)
+			if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var p api.Problem
+			if err := json.NewDecoder(res.Body).Decode(&p); err != nil || p.Code != api.CodeInvalid || !strings.Contains(p.Detail, "broke off") || res.StatusCode >= 500 {
+				t.Errorf("%s: %+v, %v", res.Status, p, err)
+			}
+			if k.acted() != 0 {
+				t.Error("half a request was acted on")
+			}
+		})
 	}
 }
 

@@ -109,11 +109,20 @@ func codeOf(status int) string {
 	}
 }
 
+const (
+	halfBody  = "the body broke off before its end, or took too long"
+	sendAgain = "send it again"
+)
+
 // fromModel rewrites what huma says about a malformed request. Values are left out: they may be secrets.
 func fromModel(m *huma.ErrorModel) *Problem {
 	p := &Problem{Status: m.Status, Code: codeOf(m.Status), Title: http.StatusText(m.Status), Detail: m.Detail}
 	if p.Code == CodeInternal {
 		p.Detail = "internal error"
+		return p
+	}
+	if m.Status == http.StatusRequestTimeout {
+		p.Detail, p.Next = halfBody, sendAgain
 		return p
 	}
 	var said []string

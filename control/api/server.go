@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -141,7 +142,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 		rc := http.NewResponseController(w)
 		// Not supported by a test's recorder, which needs no deadline.
 		_ = rc.SetWriteDeadline(time.Now().Add(maxWait + slowClient))
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody+1)
+		r.Body = sent{http.MaxBytesReader(w, r.Body, maxBody+1)}
 		defer func() {
 			if v := recover(); v != nil {
 				if v == http.ErrAbortHandler {
@@ -156,6 +157,26 @@ func (s *server) guard(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+// sent is what a client sends. Where it breaks off that is the client's doing, and huma knows one such thing by itself:
+// a body that takes too long. Anything else would be an error of the server's.
+type sent struct{ io.ReadCloser }
+
+func (b sent) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var large *http.MaxBytesError
+	if err != nil && err != io.EOF && !errors.As(err, &large) {
+		err = brokenOff{err}
+	}
+	return n, err
+}
+
+// brokenOff is a net.Error, as one that took too long is.
+type brokenOff struct{ error }
+
+func (b brokenOff) Unwrap() error { return b.error }
+func (brokenOff) Timeout() bool   { return true }
+func (brokenOff) Temporary() bool { return false }
 
 const bearer = "session"
 
