@@ -6,70 +6,38 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/crew"
 )
 
 // account is one grant's user on this server. Its story is told in provision.go, cut.go and clean.go;
-// this file holds what its sessions share.
+// this file holds what its sessions and the server say of it.
 type account struct {
-	engine *Engine
-	spec   protocol.AccountSpec
-	secret string // the user's password, 256 random bits as text; "" for one that was only recalled
+	*crew.Crew // its sessions, and what became of their backends
+	engine     *Engine
+	spec       protocol.AccountSpec
+	secret     string     // the user's password, 256 random bits as text; "" for one that was only recalled
+	cleaning   crew.Token // the right to make or clean the user
 
-	killing  chan struct{} // holds one token: the right to kill backends, so that each has one outcome
-	cleaning chan struct{} // holds one token: the right to make or clean the user
-
-	mu       sync.Mutex // guards what follows; never held across I/O
-	links    map[session]struct{}
-	outcomes map[session]protocol.Outcome // of links whose backend was killed, or was gone when it was to be
-	doomed   map[session]struct{}         // links whose backend is to be killed: whoever has the token kills them all
-	killed   []ending                     // the same by time, for the receipt
-	released map[uint32]time.Time         // backends of links that are gone, until the server has let go of them
-	noticed  map[uint32]time.Time         // backends that Watch does not know, since it first saw them
-	prepared map[string]struct{}          // XA ids that sessions prepared
-	before   map[string]struct{}          // XA ids that were prepared when the account was made; nil: not known
-	since    time.Time                    // when it was made, by the server's clock; zero: not known
-	closing  bool                         // no session may join any more
-	cut      protocol.Cut                 // what cutting has learned so far
-	vacant   time.Time                    // since when nobody is in, by a look after the lock
-	clean    protocol.Clean               // what cleaning has learned so far
-}
-
-// session is what an account must know of a client's connection: a *link.
-type session interface {
-	pid() uint32        // the server's id of its backend; 0 until the server has told it
-	greeted() uint32    // the id that its client was greeted with
-	inFlight() uint64   // id of the oldest statement without a result; 0 = none
-	prepared() []string // XA ids that its statements prepared, as X'…',X'…',n
+	mu      sync.Mutex           // guards what follows; never held across I/O
+	noticed map[uint32]time.Time // backends that Watch does not know, since it first saw them
+	before  map[string]struct{}  // XA ids that were prepared when the account was made; nil: not known
+	since   time.Time            // when it was made, by the server's clock; zero: not known
+	clean   protocol.Clean       // what cleaning has learned so far
 }
 
 // transactor is a session that knows from the server's last word whether a transaction is open.
 type transactor interface{ transaction() bool }
 
-// ending is one killed backend.
-type ending struct {
-	at      time.Time
-	outcome protocol.Outcome
-}
-
 func newAccount(e *Engine, spec protocol.AccountSpec) *account {
-	a := &account{
-		engine: e, spec: spec,
-		killing: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
-		links: map[session]struct{}{}, outcomes: map[session]protocol.Outcome{}, doomed: map[session]struct{}{},
-		released: map[uint32]time.Time{}, noticed: map[uint32]time.Time{}, prepared: map[string]struct{}{},
-	}
-	a.killing <- struct{}{}
-	a.cleaning <- struct{}{}
-	a.learn(spec.Prepared)
+	a := &account{Crew: crew.New(), engine: e, spec: spec, cleaning: crew.NewToken(), noticed: map[uint32]time.Time{}}
+	a.Learn(spec.Prepared)
 	return a
 }
 
@@ -83,202 +51,42 @@ const roleSuffix = "_role"
 // role is the name of the account's role, on MariaDB.
 func (a *account) role() string { return a.spec.Name + roleSuffix }
 
-// errClosing refuses a session that comes too late.
-var errClosing = errors.New("the account is being closed")
-
-// add lets a session join. It is called before the session dials the database, so that a backend which
-// is just being opened has somebody to answer for it; l.pid is 0 until the server has told it.
-// extra: it is the one connection above what the level allows. A stock client's Ctrl-C is a connection of
-// its own that says KILL, so one more than the level's is let in, for nothing else than that.
-func (a *account) add(l session) (extra bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closing {
-		return false, errClosing
-	}
-	extra = len(a.links) >= sessions(a.spec.Level)
-	a.links[l] = struct{}{}
-	return extra, nil
-}
-
-// remove lets a session go. Its backend may take a moment longer to go, too.
-func (a *account) remove(l session) {
-	pid, xids := l.pid(), l.prepared()
-	a.learn(xids)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, joined := a.links[l]; !joined {
-		return
-	}
-	if _, killed := a.outcomes[l]; pid != 0 && !killed {
-		a.released[pid] = time.Now()
-	}
-	delete(a.links, l)
-	delete(a.outcomes, l)
-}
-
-// learn keeps XA ids that this grant's sessions prepared.
-func (a *account) learn(xids []string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, xid := range xids {
-		a.prepared[xid] = struct{}{}
-	}
-}
-
-// gids gives every XA id that this grant's sessions prepared.
-func (a *account) gids() []string {
-	for _, l := range a.joined() {
-		a.learn(l.prepared())
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Sorted(maps.Keys(a.prepared))
-}
-
-// joined gives the sessions of now.
-func (a *account) joined() []session {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Collect(maps.Keys(a.links))
+// add lets a session join. extra: it is the one connection above what the level allows. A stock client's Ctrl-C
+// is a connection of its own that says KILL, so one more than the level's is let in, for nothing else than that.
+func (a *account) add(s crew.Session) (extra bool, err error) {
+	others, err := a.Join(s)
+	return others >= sessions(a.spec.Level), err
 }
 
 // sessionOf gives the session of this account whose client was greeted with id; nil: it is none of its.
-func (a *account) sessionOf(id uint32) session {
-	for _, l := range a.joined() {
-		if l.greeted() == id {
-			return l
+func (a *account) sessionOf(id uint32) crew.Session {
+	for _, s := range a.Joined() {
+		if g, ok := s.(interface{ greeted() uint32 }); ok && g.greeted() == id {
+			return s
 		}
 	}
 	return nil
 }
 
-// shut lets no session join any more.
-func (a *account) shut() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.closing = true
-}
-
-// kill kills a session's backend and learns what became of what it was doing, or gives what Cut has
-// learned already. Sessions end in crowds: whoever has the token kills the backends of all that wait for it.
-func (a *account) kill(ctx context.Context, l session) (protocol.Outcome, error) {
-	if l.pid() == 0 { // it never got in
-		return protocol.Outcome{Fate: protocol.FateNone}, nil
-	}
-	if o, ok := a.outcome(l); ok {
-		return o, nil
-	}
-	a.doom(l)
-	defer a.spare(l)
-	if err := take(ctx, a.killing); err != nil {
-		return unproven(l), err
-	}
-	defer give(a.killing)
-	if o, ok := a.outcome(l); ok {
-		return o, nil
-	}
-	batch, pids := a.batch(l)
-	ends, err := a.drain(ctx, pids...)
-	if err != nil {
-		return unproven(l), fmt.Errorf("kill backend %d of %s: %w", l.pid(), a.spec.Name, err)
-	}
-	a.note(ends)
-	a.gone(batch)
-	o, _ := a.outcome(l)
-	return o, nil
-}
-
-func (a *account) doom(l session) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.doomed[l] = struct{}{}
-}
-
-func (a *account) spare(l session) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.doomed, l)
-}
-
-// batch gives l and the other sessions whose backends are to be killed, and those backends; none means all of the
-// account's, because it is being closed.
-func (a *account) batch(l session) (list []session, pids []uint32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list = append(list, l)
-	for other := range a.doomed {
-		if _, known := a.outcomes[other]; !known && other != l {
-			list = append(list, other)
+// kill kills a session's backend and learns what became of what it was doing.
+func (a *account) kill(ctx context.Context, s crew.Session) (protocol.Outcome, error) {
+	return a.Kill(ctx, s, func(ctx context.Context, only ...uint32) error {
+		ends, err := a.drain(ctx, only...)
+		if err != nil {
+			return fmt.Errorf("kill backend %d of %s: %w", s.Backend(), a.spec.Name, err)
 		}
-	}
-	if a.closing {
-		return list, nil
-	}
-	for _, l := range list {
-		pids = append(pids, l.pid())
-	}
-	return list, pids
+		a.note(ends)
+		return nil
+	})
 }
 
-// gone notes which of these had ended by themselves, or by a KILL of somebody's.
-func (a *account) gone(batch []session) {
-	for _, l := range batch {
-		if _, known := a.outcome(l); known {
-			continue
-		}
-		o := unproven(l)
-		a.mu.Lock()
-		a.outcomes[l] = o
-		a.mu.Unlock()
-	}
-}
-
-// unproven is the outcome of a backend that nobody saw go, which does not prove what it did before.
-func unproven(l session) protocol.Outcome {
-	o := protocol.Outcome{Backend: strconv.FormatUint(uint64(l.pid()), 10), InFlight: l.inFlight(), Fate: protocol.FateUnknown}
-	if o.InFlight == 0 {
-		o.Fate = protocol.FateNone
-	}
-	return o
-}
-
-// outcome is what became of a link's backend, if it was killed.
-func (a *account) outcome(l session) (protocol.Outcome, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	o, ok := a.outcomes[l]
-	return o, ok
-}
-
-// note keeps the outcomes of killed backends, with the sessions they belonged to.
+// note keeps the outcomes of killed backends.
 func (a *account) note(ends []end) {
-	now := time.Now()
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	list := make([]crew.End, 0, len(ends))
 	for _, e := range ends {
-		o := protocol.Outcome{Backend: strconv.FormatUint(uint64(e.pid), 10), TxID: e.txid(), Fate: e.fate(), InFlight: e.inFlight}
-		if e.link != nil {
-			a.outcomes[e.link] = o
-		}
-		_, ours := a.released[e.pid]
-		// After a restart nobody remembers the sessions of the process before: they were ours.
-		o.Foreign = e.link == nil && !ours && a.secret != ""
-		a.killed = append(a.killed, ending{at: now, outcome: o})
+		list = append(list, crew.End{Backend: e.pid, Session: e.link, InFlight: e.inFlight, TxID: e.txid(), Fate: e.fate()})
 	}
-}
-
-// endings gives the outcomes of backends that were killed after at.
-func (a *account) endings(at time.Time) []protocol.Outcome {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var list []protocol.Outcome
-	for _, k := range a.killed {
-		if !k.at.Before(at) {
-			list = append(list, k.outcome)
-		}
-	}
-	return list
+	a.Note(list, a.secret == "")
 }
 
 // row is what the server knows of an account.
@@ -388,15 +196,3 @@ func readRow(ctx context.Context, c *conn, name string) (r row, err error) {
 	}
 	return r, err
 }
-
-// take waits for a token.
-func take(ctx context.Context, token chan struct{}) error {
-	select {
-	case <-token:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func give(token chan struct{}) { token <- struct{}{} }

@@ -251,14 +251,14 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 func running(t *testing.T, f *fakeSession, text string, rows int) {
 	t.Helper()
 	eventually(t, "the server runs "+text, func() bool {
-		return super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ? AND COALESCE(info, '') LIKE ?", f.pid(), "%"+text+"%") == "1"
+		return super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ? AND COALESCE(info, '') LIKE ?", f.Backend(), "%"+text+"%") == "1"
 	})
 	eventually(t, "the server shows its transaction", func() bool {
 		if rows < 0 {
 			return true
 		}
 		time.Sleep(110 * time.Millisecond)
-		return super(t, "", "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = ? AND trx_rows_modified >= ?", f.pid(), rows) == "1"
+		return super(t, "", "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = ? AND trx_rows_modified >= ?", f.Backend(), rows) == "1"
 	})
 }
 
@@ -510,7 +510,7 @@ func TestKillOneSession(t *testing.T) {
 		t.Fatalf("%+v %v", o, err)
 	}
 	do(t, d, "SELECT 1")
-	a.remove(f)
+	a.Leave(f)
 	cut, _ := finish(t, a)
 	if len(cut.Outcomes) != 2 || cut.Outcomes[0].Backend != o.Backend || cut.Outcomes[0].TxID != o.TxID {
 		t.Errorf("the receipt does not tell of the session that was killed at the same end: %+v", cut.Outcomes)
@@ -610,7 +610,7 @@ func litter(t *testing.T, a *account) {
 	}
 	do(t, c, "CREATE VIEW litter AS SELECT 'we\\\\ird\"' AS x FROM orders", "XA START 'litter'", "INSERT INTO orders (what) VALUES ('litter')", "XA END 'litter'", "XA PREPARE 'litter'")
 	c.hangUp()
-	a.remove(f)
+	a.Leave(f)
 	eventually(t, "the session is gone", func() bool {
 		return super(t, "", "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", c.id) == "0"
 	})
@@ -636,7 +636,7 @@ func TestPreparedTransactions(t *testing.T) {
 	prepare(c, "'own','branch',1")
 	c.hangUp()
 	f.xids = []string{"X'6f776e',X'6272616e6368',1"}
-	a.remove(f)
+	a.Leave(f)
 	odd := direct(t, a, "orders")
 	f = join(t, a, odd)
 	prepare(odd, "X'00ff27',X'',2147483647")

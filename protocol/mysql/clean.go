@@ -20,11 +20,11 @@ import (
 // What can't be re-owned (residue.go says why) keeps the account on the server, locked, until a DBA has dealt
 // with it: the error says how, in SQL, and the next try goes on.
 func (a *account) Clean(ctx context.Context) (protocol.Clean, error) {
-	if err := take(ctx, a.cleaning); err != nil {
+	if err := a.cleaning.Take(ctx); err != nil {
 		return a.cleaned(), err
 	}
-	defer give(a.cleaning)
-	a.shut()
+	defer a.cleaning.Give()
+	a.Shut()
 	err := a.cleanUp(ctx)
 	if err == nil {
 		err = a.prove(ctx)
@@ -48,11 +48,11 @@ func (a *account) cleaned() protocol.Clean {
 
 // cleanUp takes the user off the server; each step commits by itself and bears to be repeated.
 func (a *account) cleanUp(ctx context.Context) error {
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return err
 	}
 	err := a.empty(ctx) // it may never have been cut, or somebody has unlocked it
-	give(a.killing)
+	a.Killing.Give()
 	if errors.Is(err, errNoUser) {
 		if err := a.orphans(ctx); err != nil {
 			return err
@@ -88,10 +88,10 @@ func (a *account) cleanUp(ctx context.Context) error {
 
 // stragglers kills what has come under the account's name since it was emptied.
 func (a *account) stragglers(ctx context.Context) error {
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return err
 	}
-	defer give(a.killing)
+	defer a.Killing.Give()
 	ends, err := a.drain(ctx)
 	a.note(ends)
 	return err
@@ -108,7 +108,7 @@ func (a *account) rollBack(ctx context.Context) (others []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := a.gids()
+	ours := a.Prepared()
 	for _, xid := range there {
 		if !onRecord(ours, xid) {
 			if a.appeared(xid) {
@@ -259,7 +259,7 @@ func (a *account) prove(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("prove: %w", err)
 	}
-	ours := a.gids()
+	ours := a.Prepared()
 	prepared = slices.DeleteFunc(prepared, func(xid string) bool { return !onRecord(ours, xid) })
 	if users+backends+len(prepared) != 0 {
 		return fmt.Errorf("not gone: %d users or roles, %d backends, %d prepared transactions are left", users, backends, len(prepared))

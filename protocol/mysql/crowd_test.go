@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,14 @@ type calm struct{ *fakeSession }
 
 func (calm) transaction() bool { return false }
 
+// queuing counts who has got so far as to wait: each looks once whether it need wait no longer.
+type queuing struct {
+	context.Context
+	n *atomic.Int32
+}
+
+func (q queuing) Done() <-chan struct{} { q.n.Add(1); return q.Context.Done() }
+
 // TestCrowd: many sessions of one grant end together, by their own links or with the account, without each
 // of them asking the server for itself; and each has its outcome. Who is not meant stays.
 func TestCrowd(t *testing.T) {
@@ -107,27 +116,26 @@ func TestCrowd(t *testing.T) {
 		enter(1<<30, 7) // its backend has ended by itself
 		before, sent := selects(t), questions(t)
 		var all sync.WaitGroup
+		var waiting atomic.Int32
 		outcomes := make([]protocol.Outcome, len(crowd))
-		if err := take(t.Context(), a.killing); err != nil { // until all of them wait
+		if err := a.Killing.Take(t.Context()); err != nil { // until all of them wait
 			t.Fatal(err)
 		}
 		for i, f := range crowd {
 			all.Go(func() {
 				var err error
-				if outcomes[i], err = a.kill(t.Context(), f); err != nil {
+				if outcomes[i], err = a.kill(queuing{t.Context(), &waiting}, f); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		eventually(t, "all are to be killed", func() bool {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			return len(a.doomed) == len(crowd)
+			return int(waiting.Load()) == len(crowd)
 		})
 		if cut {
-			a.shut()
+			a.Shut()
 		}
-		give(a.killing)
+		a.Killing.Give()
 		all.Wait()
 		if asked := selects(t) - before; asked > many {
 			t.Errorf("%d sessions ended, and the server was asked %d questions", len(crowd), asked)
@@ -140,15 +148,12 @@ func TestCrowd(t *testing.T) {
 			if f.statement > 0 {
 				want = protocol.FateUnknown
 			}
-			if o := outcomes[i]; o.Backend != strconv.Itoa(int(f.pid())) || o.Fate != want || o.InFlight != f.statement || o.Foreign {
-				t.Errorf("session %d of backend %d: %+v", i, f.pid(), o)
+			if o := outcomes[i]; o.Backend != strconv.Itoa(int(f.Backend())) || o.Fate != want || o.InFlight != f.statement || o.Foreign {
+				t.Errorf("session %d of backend %d: %+v", i, f.Backend(), o)
 			}
 		}
 		if stays.alive(t) == cut {
 			t.Errorf("closing: %t, the one that was not meant is there: %t", cut, !cut)
-		}
-		if len(a.doomed) > 0 {
-			t.Errorf("%d are still to be killed", len(a.doomed))
 		}
 		finish(t, a)
 		e.forget(a)

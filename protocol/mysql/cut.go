@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/crew"
 )
 
 // What can be known of a statement that was killed.
@@ -36,10 +37,9 @@ import (
 // transaction which is not in it is not there; then only the session's own word for it counts.
 
 const (
-	pollFirst     = time.Millisecond
-	pollMost      = 10 * time.Millisecond
-	lockPatience  = time.Second     // how long a lock on the server's own tables may hold up the locking of an account
-	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
+	pollFirst    = time.Millisecond
+	pollMost     = 10 * time.Millisecond
+	lockPatience = time.Second // how long a lock on the server's own tables may hold up the locking of an account
 )
 
 // end is a backend that was killed.
@@ -53,7 +53,7 @@ type end struct {
 	sleeps   bool   // it is in SLEEP()
 	stale    bool   // the list of transactions was an old one
 	quiet    bool   // nothing was committed meanwhile
-	link     session
+	link     crew.Session
 	inFlight uint64
 }
 
@@ -92,66 +92,29 @@ func (e *end) toldNone() bool {
 // Cut locks the account (which commits by itself), kills its backends until none is left, and learns what
 // became of what they were doing. All of it runs on the connection that is kept open for closing.
 func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
-	began := time.Now()
-	a.shut()
-	if err := take(ctx, a.killing); err != nil {
-		return a.receipt(began), err
+	cut, err := a.Crew.Cut(ctx, func(ctx context.Context) error {
+		err := a.empty(ctx)
+		if errors.Is(err, errNoUser) {
+			err = a.orphans(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("cut %s: %w", a.spec.Name, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = a.engine.cfg.Step.Do("cut.gone")
 	}
-	defer give(a.killing)
-	err := a.empty(ctx)
-	if errors.Is(err, errNoUser) {
-		err = a.orphans(ctx)
-	}
-	if err != nil {
-		return a.receipt(began), fmt.Errorf("cut %s: %w", a.spec.Name, err)
-	}
-	a.mu.Lock()
-	if a.cut.GoneAt.IsZero() {
-		a.cut.GoneAt = a.vacant
-	}
-	a.cut.Left = 0
-	a.mu.Unlock()
-	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
-}
-
-// nobody notes that a look at the locked account found no backend. Looks that come after it confirm that, or
-// find somebody, who was killed: then it counts from the look that found nobody after them.
-func (a *account) nobody(killed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.cut.LockedAt.IsZero() && (killed || a.vacant.IsZero()) {
-		a.vacant = time.Now()
-	}
+	return cut, err
 }
 
 // orphans kills what outlived the user: nobody can log in as one that is not there, but whoever was in
 // goes on working.
 func (a *account) orphans(ctx context.Context) error {
-	a.locked()
+	a.Locked()
 	ends, err := a.drainAll(ctx)
 	a.note(ends)
 	return err
-}
-
-// receipt is what cutting has learned so far, across attempts.
-func (a *account) receipt(began time.Time) protocol.Cut {
-	a.mu.Lock()
-	if first := a.cut.LockedAt; !first.IsZero() && first.Before(began) {
-		began = first
-	}
-	cut := a.cut
-	a.mu.Unlock()
-	cut.Outcomes = a.endings(began.Add(-receiptWindow))
-	return cut
-}
-
-// locked notes when nobody could log in any more.
-func (a *account) locked() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cut.LockedAt.IsZero() {
-		a.cut.LockedAt = time.Now()
-	}
 }
 
 // empty locks the account and kills its backends until none is left. The caller has the killing token; on
@@ -167,7 +130,7 @@ func (a *account) empty(ctx context.Context) error {
 		a.note(ends)
 		return errors.Join(fmt.Errorf("lock: %w", err), killErr)
 	}
-	a.locked()
+	a.Locked()
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
 		return err
 	}
@@ -254,14 +217,12 @@ func (a *account) drain(ctx context.Context, only ...uint32) ([]end, error) {
 			order = append(order, e.pid)
 			before = before.without(e, now)
 		}
-		a.mu.Lock()
-		a.cut.Left = len(left)
-		a.mu.Unlock()
+		a.Left(len(left))
 		if err == nil && len(left) > 0 && !pause(ctx, wait) {
 			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
 		}
 		if err == nil && len(left) == 0 && len(only) == 0 {
-			a.nobody(len(order) > 0)
+			a.Vacant(len(order) > 0)
 		}
 		if err != nil || len(left) == 0 {
 			return a.endsOf(ctx, seen, order, before, err == nil), err
@@ -283,8 +244,8 @@ func (a *account) endsOf(ctx context.Context, seen map[uint32]*end, order []uint
 			a.engine.cfg.Log.Error("ask whether anything was committed", "account", a.spec.Name, "error", err)
 		}
 	}
-	joined := map[session]bool{}
-	for _, l := range a.joined() {
+	joined := map[crew.Session]bool{}
+	for _, l := range a.Joined() {
 		joined[l] = true
 	}
 	var ends []end
@@ -292,7 +253,7 @@ func (a *account) endsOf(ctx context.Context, seen map[uint32]*end, order []uint
 		e := *seen[pid]
 		e.quiet = quiet
 		if joined[e.link] { // what was forwarded to it in the meantime
-			e.inFlight = max(e.inFlight, e.link.inFlight())
+			e.inFlight = max(e.inFlight, e.link.InFlight())
 		}
 		ends = append(ends, e)
 	}
@@ -393,9 +354,9 @@ func markedLook(mariadb bool, mark string) string {
 
 // calm says whether, by all that the sessions know, none of them is at work.
 func (a *account) calm() bool {
-	return !slices.ContainsFunc(a.joined(), func(l session) bool {
+	return !slices.ContainsFunc(a.Joined(), func(l crew.Session) bool {
 		t, ok := l.(transactor)
-		return l.inFlight() != 0 || !ok || t.transaction()
+		return l.InFlight() != 0 || !ok || t.transaction()
 	})
 }
 
@@ -416,9 +377,9 @@ func (a *account) lookArgs(only []uint32) []any {
 
 // taker gives what makes an end of each row of a look.
 func (a *account) taker(only []uint32, ends *[]end) func(*sql.Rows) error {
-	links := map[uint32]session{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
+	links := map[uint32]crew.Session{}
+	for _, l := range a.Joined() {
+		links[l.Backend()] = l
 	}
 	return func(rows *sql.Rows) error {
 		var e end
@@ -431,7 +392,7 @@ func (a *account) taker(only []uint32, ends *[]end) func(*sql.Rows) error {
 		}
 		e.idle, e.reads, e.rolled, e.sleeps = command == "Sleep", onlyReads(info), state == "ROLLING BACK", stage == "User sleep"
 		if e.link = links[e.pid]; e.link != nil {
-			e.inFlight = e.link.inFlight()
+			e.inFlight = e.link.InFlight()
 		}
 		*ends = append(*ends, e)
 		return nil

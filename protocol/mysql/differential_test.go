@@ -51,7 +51,7 @@ func TestServerLogIsOnRecord(t *testing.T) {
 		})
 	}
 	lanes.Wait()
-	eventually(t, "the sessions are over", func() bool { return len(w.account.joined()) == 0 })
+	eventually(t, "the sessions are over", func() bool { return len(w.account.Joined()) == 0 })
 	admin(t, "", "SET GLOBAL general_log = OFF")
 	text, err := os.ReadFile(file)
 	if err != nil {

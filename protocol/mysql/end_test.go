@@ -210,7 +210,7 @@ func TestKill(t *testing.T) {
 func (w *wire) greeted(n int) uint32 {
 	w.t.Helper()
 	m := w.sink(n)
-	for _, l := range w.account.joined() {
+	for _, l := range w.account.Joined() {
 		if l := l.(*link); l.live.Load() && l.obs.sink == protocol.Sink(m) { // it has a sink when it lives
 			return l.greeted()
 		}

@@ -86,7 +86,7 @@ func (e *Engine) Recall(spec protocol.AccountSpec) protocol.Account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a := e.accounts[spec.Name]; a != nil {
-		a.learn(spec.Prepared)
+		a.Learn(spec.Prepared)
 		return a
 	}
 	a := newAccount(e, spec)

@@ -21,7 +21,7 @@ func TestGoneBefore(t *testing.T) {
 		if err != nil || o.Fate != want || o.InFlight != statement || o.Backend != "2147483647" {
 			t.Errorf("%+v %v, wanted %s", o, err, want)
 		}
-		a.remove(f)
+		a.Leave(f)
 	}
 	finish(t, a)
 }

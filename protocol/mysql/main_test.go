@@ -336,10 +336,10 @@ type fakeSession struct {
 	xids      []string
 }
 
-func (f *fakeSession) pid() uint32        { return f.backend.Load() }
+func (f *fakeSession) Backend() uint32    { return f.backend.Load() }
 func (f *fakeSession) greeted() uint32    { return 1<<31 | f.backend.Load() }
-func (f *fakeSession) inFlight() uint64   { return f.statement }
-func (f *fakeSession) prepared() []string { return f.xids }
+func (f *fakeSession) InFlight() uint64   { return f.statement }
+func (f *fakeSession) Prepared() []string { return f.xids }
 
 // join makes c one of the account's own sessions.
 func join(t *testing.T, a *account, c *directSession) *fakeSession {

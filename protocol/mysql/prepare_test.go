@@ -315,7 +315,7 @@ func TestAllowedXA(t *testing.T) {
 	if xid != "X'6774',X'00ff27',5" {
 		t.Errorf("on record as %q", xid)
 	}
-	if got := w.account.gids(); len(got) != 1 || got[0] != xid {
+	if got := w.account.Prepared(); len(got) != 1 || got[0] != xid {
 		t.Errorf("the account knows %q", got)
 	}
 	eventually(t, "the server has let go of the session", func() bool {

@@ -42,11 +42,11 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 	a := newAccount(e, spec)
 	a.secret = newSecret()
 	if before := e.register(a); before != nil {
-		before.shut()
-		a.learn(before.gids())
+		before.Shut()
+		a.Learn(before.Prepared())
 	}
 	if err := e.here(ctx, a.provision); err != nil {
-		a.shut()
+		a.Shut()
 		return nil, e.refusal(fmt.Errorf("provision %s: %w", spec.Name, err))
 	}
 	return a, nil
@@ -311,11 +311,11 @@ func roleOf(c *conn, role, host string) string {
 
 // adopt takes over the user of an earlier process. Nobody is left in it when it opens again.
 func (a *account) adopt(ctx context.Context, c *conn, r row, host string) error {
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return err
 	}
 	err := a.empty(ctx)
-	give(a.killing)
+	a.Killing.Give()
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -338,7 +338,7 @@ func (a *account) adopt(ctx context.Context, c *conn, r row, host string) error 
 	if err != nil {
 		return err
 	}
-	a.opened()
+	a.Opened()
 	err = a.open(ctx, c, role, v)
 	if err == nil {
 		err = a.engine.cfg.Step.Do("provision.adopted")
@@ -351,29 +351,20 @@ func (a *account) adopt(ctx context.Context, c *conn, r row, host string) error 
 	return err
 }
 
-// opened begins the account's life anew after adoption: its cut is still to come.
-func (a *account) opened() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.cut, a.vacant = protocol.Cut{}, time.Time{}
-	a.killed = nil
-}
-
 // ownLogin is the account's own connection while Curfew makes it ready, so that Watch knows it.
 type ownLogin struct{ id atomic.Uint32 }
 
-func (o *ownLogin) pid() uint32        { return o.id.Load() }
-func (o *ownLogin) greeted() uint32    { return 0 }
-func (o *ownLogin) inFlight() uint64   { return 0 }
-func (o *ownLogin) prepared() []string { return nil }
+func (o *ownLogin) Backend() uint32    { return o.id.Load() }
+func (o *ownLogin) InFlight() uint64   { return 0 }
+func (o *ownLogin) Prepared() []string { return nil }
 
 // signIn logs in as the account, just as its sessions will, and runs one statement.
 func (a *account) signIn(ctx context.Context, text string) error {
 	var o ownLogin
-	if _, err := a.add(&o); err != nil {
+	if _, err := a.Join(&o); err != nil {
 		return err
 	}
-	defer a.remove(&o)
+	defer a.Leave(&o)
 	u, err := dialUpstream(ctx, landing{target: a.engine.target, prober: a.engine.prober, user: a.spec.Name, secret: a.secret,
 		caps: capTransactions, charset: ownCharset, maxPacket: maxFrame})
 	if err != nil {

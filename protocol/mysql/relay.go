@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/crew"
 	"github.com/curfewdb/curfew/protocol/relay"
 	"github.com/curfewdb/curfew/recorder"
 )
@@ -45,21 +46,21 @@ type link struct {
 var (
 	_ protocol.Link   = (*link)(nil)
 	_ protocol.Client = (*client)(nil)
-	_ session         = (*link)(nil)
+	_ crew.Session    = (*link)(nil)
 	_ transactor      = (*link)(nil)
 )
 
-func (l *link) pid() uint32     { return l.backend.Load() }
+func (l *link) Backend() uint32 { return l.backend.Load() }
 func (l *link) greeted() uint32 { return l.client.id }
 
-func (l *link) inFlight() uint64 {
+func (l *link) InFlight() uint64 {
 	if l.obs == nil {
 		return 0
 	}
 	return l.obs.inFlight()
 }
 
-func (l *link) prepared() []string {
+func (l *link) Prepared() []string {
 	if l.obs == nil {
 		return nil
 	}
@@ -242,7 +243,7 @@ func (l *link) Notify(text string) {
 	}
 	err := l.obs.sink.Record(recorder.Event{Type: recorder.TypeNotice, From: "curfew", Severity: []byte("NOTE"), Message: []byte(text)})
 	if err != nil {
-		l.client.front.cfg.Log.Warn("a notice was not recorded", "backend", l.pid(), "error", err)
+		l.client.front.cfg.Log.Warn("a notice was not recorded", "backend", l.Backend(), "error", err)
 	}
 }
 
@@ -257,14 +258,14 @@ func (l *link) killed(id uint64) (backend uint32, ok bool, err error) {
 	if !ok || !other.live.Load() {
 		return 0, false, nil
 	}
-	err = other.obs.sink.Record(recorder.Event{Type: recorder.TypeCancel, Of: other.inFlight(), From: l.client.login.Address})
-	return other.pid(), err == nil, err
+	err = other.obs.sink.Record(recorder.Event{Type: recorder.TypeCancel, Of: other.InFlight(), From: l.client.login.Address})
+	return other.Backend(), err == nil, err
 }
 
 // Usage says what the session has moved so far.
 func (l *link) Usage() protocol.Usage {
 	in, out := l.pipe.Moved()
-	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.inFlight() != 0}
+	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.InFlight() != 0}
 }
 
 // Kill terminates the backend and reads the server's side to its end, so that the results of what was in
@@ -277,7 +278,7 @@ func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {
 			derr = l.obs.flush()
 		}
 		if derr != nil {
-			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.pid(), "error", derr)
+			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.Backend(), "error", derr)
 		}
 	}
 	l.up.conn.Close()
@@ -287,5 +288,5 @@ func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {
 
 // part leaves the account.
 func (l *link) part() {
-	l.parts.Do(func() { l.owner.remove(l) })
+	l.parts.Do(func() { l.owner.Leave(l) })
 }

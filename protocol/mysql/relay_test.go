@@ -186,7 +186,7 @@ func (w *wire) until(c *rawClient, statements uint64) (handle uint32) {
 	go io.Copy(io.Discard, c.conn)
 	var o *observer
 	eventually(w.t, "the session is there", func() bool {
-		for _, l := range w.account.joined() {
+		for _, l := range w.account.Joined() {
 			o = l.(*link).obs
 		}
 		return o != nil

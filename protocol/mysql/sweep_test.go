@@ -57,7 +57,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.remove(g) // said goodbye; its backend lingers
+	a.Leave(g) // said goodbye; its backend lingers
 	stranger := beginLogin(t, a.Name())
 	stranger.proceed(t) // anybody can name an account: no reason to end a grant
 	found, err := e.Watch(t.Context())
@@ -73,14 +73,12 @@ func TestWatch(t *testing.T) {
 	}
 	do(t, mine, "SELECT 1")
 	do(t, past, "SELECT 1")
-	a.mu.Lock()
-	a.released[g.pid()] = time.Now().Add(-lingerMost) // it has lingered too long
-	a.mu.Unlock()
-	if found, err = e.Watch(t.Context()); err != nil || len(found) != 1 || found[0].Backend != strconv.Itoa(int(g.pid())) {
+	a.Forget(func(uint32) bool { return true }) // as if it had lingered too long
+	if found, err = e.Watch(t.Context()); err != nil || len(found) != 1 || found[0].Backend != strconv.Itoa(int(g.Backend())) {
 		t.Errorf("a backend that outlives its session: %+v %v", found, err)
 	}
 	cut, _ := finish(t, a)
-	ours := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == strconv.Itoa(int(f.pid())) })
+	ours := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == strconv.Itoa(int(f.Backend())) })
 	foreign := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == want.Backend })
 	if ours < 0 || cut.Outcomes[ours].Foreign || foreign < 0 || !cut.Outcomes[foreign].Foreign {
 		t.Errorf("%+v", cut.Outcomes)

@@ -430,7 +430,7 @@ func combinations(has capability) (list []capability) {
 // recorded is what is on record of a leg's sessions, which are over, but for what differs from one to the next.
 func (w *wire) recorded(g *leg) (list []string) {
 	w.t.Helper()
-	eventually(w.t, "the sessions are over", func() bool { return len(w.account.joined()) == 0 })
+	eventually(w.t, "the sessions are over", func() bool { return len(w.account.Joined()) == 0 })
 	for len(w.results) > 0 {
 		<-w.results
 	}

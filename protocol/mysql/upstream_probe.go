@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/curfewdb/curfew/protocol/crew"
 )
 
 // probeAgain is how long a failed probe answers for those that come right behind it.
@@ -86,7 +88,7 @@ func versionOf(text string) (major, minor int) {
 // restarted as another), and learns from every login that sees another greeting.
 type prober struct {
 	target *target
-	turn   chan struct{} // holds one token: the right to ask
+	turn   crew.Token // the right to ask
 
 	mu     sync.Mutex // guards what follows
 	known  *server
@@ -95,9 +97,7 @@ type prober struct {
 }
 
 func newProber(t *target) *prober {
-	p := &prober{target: t, turn: make(chan struct{}, 1)}
-	p.turn <- struct{}{}
-	return p
+	return &prober{target: t, turn: crew.NewToken()}
 }
 
 // server gives what the server says of itself; if it was never seen, it is asked.
@@ -105,10 +105,10 @@ func (p *prober) server(ctx context.Context) (server, error) {
 	if s, err := p.cached(); s != nil || err != nil {
 		return deref(s), err
 	}
-	if err := take(ctx, p.turn); err != nil {
+	if err := p.turn.Take(ctx); err != nil {
 		return server{}, err
 	}
-	defer give(p.turn)
+	defer p.turn.Give()
 	if s, err := p.cached(); s != nil || err != nil { // whoever had the turn has asked
 		return deref(s), err
 	}
@@ -117,10 +117,10 @@ func (p *prober) server(ctx context.Context) (server, error) {
 
 // again asks the server although it is known: it may be another one by now.
 func (p *prober) again(ctx context.Context) (server, error) {
-	if err := take(ctx, p.turn); err != nil {
+	if err := p.turn.Take(ctx); err != nil {
 		return server{}, err
 	}
-	defer give(p.turn)
+	defer p.turn.Give()
 	return p.renew(ctx)
 }
 

@@ -22,8 +22,6 @@ const (
 	// openingMost is how long one of our own logins may take. As long as one is under way, a backend that
 	// has just come may be it; one that was seen that long ago never is.
 	openingMost = connectTime
-	// lingerMost is how long a backend may outlive its session, which said goodbye.
-	lingerMost = 10 * time.Second
 	// expelMost bounds one foreign backend's end: one that won't die must not keep the others from being
 	// looked at, nor the account from being cut.
 	expelMost = 2 * time.Second
@@ -76,9 +74,7 @@ func (e *Engine) live() map[string]*account {
 	accounts := maps.Clone(e.accounts)
 	e.mu.Unlock()
 	maps.DeleteFunc(accounts, func(_ string, a *account) bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.closing || a.secret == ""
+		return a.Closing() || a.secret == ""
 	})
 	return accounts
 }
@@ -87,7 +83,7 @@ func (e *Engine) live() map[string]*account {
 func (e *Engine) strangers(ctx context.Context, accounts map[string]*account) (map[*account][]seen, error) {
 	before := map[*account]map[uint32]bool{}
 	for _, a := range accounts {
-		before[a] = a.pids()
+		before[a] = a.Backends()
 	}
 	there := map[*account][]seen{}
 	err := e.closing.do(ctx, func(ctx context.Context, c *conn) error {
@@ -120,38 +116,16 @@ func (e *Engine) strangers(ctx context.Context, accounts map[string]*account) (m
 	return there, nil
 }
 
-// pids are the backends of our sessions, and of those that have just left.
-func (a *account) pids() map[uint32]bool {
-	known := map[uint32]bool{}
-	for _, l := range a.joined() {
-		known[l.pid()] = true
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for pid, at := range a.released {
-		if time.Since(at) < lingerMost {
-			known[pid] = true
-		}
-	}
-	return known
-}
-
 // unknown sorts out whom our sessions answer for. Logins under way (their pid is still 0) each answer
 // for one backend that has just come.
 func (a *account) unknown(there []seen, before map[uint32]bool) []seen {
-	opening := 0
-	for _, l := range a.joined() {
-		if l.pid() == 0 {
-			opening++
-		}
-	}
-	now := a.pids()
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	opening, now := a.Opening(), a.Backends()
 	gone := func(pid uint32) bool {
 		return !slices.ContainsFunc(there, func(s seen) bool { return s.pid == pid })
 	}
-	maps.DeleteFunc(a.released, func(pid uint32, at time.Time) bool { return time.Since(at) >= lingerMost || gone(pid) })
+	a.Forget(gone)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	maps.DeleteFunc(a.noticed, func(pid uint32, _ time.Time) bool { return gone(pid) })
 	there = slices.DeleteFunc(there, func(s seen) bool { return before[s.pid] || now[s.pid] })
 	slices.SortFunc(there, func(x, y seen) int { return cmp.Compare(y.pid, x.pid) }) // youngest first
@@ -172,10 +146,10 @@ func (a *account) expel(ctx context.Context, s seen) (protocol.Foreign, error) {
 	f := protocol.Foreign{Account: a.spec.Name, Backend: strconv.FormatUint(uint64(s.pid), 10), Address: s.address}
 	ctx, cancel := context.WithTimeout(ctx, expelMost)
 	defer cancel()
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return f, err
 	}
-	defer give(a.killing)
+	defer a.Killing.Give()
 	ends, err := a.drain(ctx, s.pid)
 	if err != nil {
 		return f, fmt.Errorf("terminate foreign backend %d of %s: %w", s.pid, a.spec.Name, err)

@@ -141,7 +141,7 @@ func TestXidOnRecord(t *testing.T) {
 		if e != nil && e.code != errnoForbidden.code && e.code != errnoMalformed.code && e.code != 1398 { // XAER_INVAL: a MariaDB's word for ''
 			t.Errorf("%s: %d %s", test.xid, e.code, e.message)
 		}
-		known := w.account.gids()
+		known := w.account.Prepared()
 		for _, xid := range preparedNow(t, w.account.engine) {
 			if !slices.Contains(before, xid) && !onRecord(known, xid) {
 				t.Errorf("%s%s is prepared, and on record are %s", test.set, xid, known)

@@ -99,7 +99,7 @@ func TestProvision(t *testing.T) {
 	if len(clean.Residue) != 0 || !strings.HasSuffix(clean.Proof, "roles 0, backends 0, prepared_transactions 0") || clean.DroppedAt.IsZero() {
 		t.Errorf("clean: %+v", clean)
 	}
-	if err := a.add(&fakeSession{}); err == nil {
+	if _, err := a.Join(&fakeSession{}); err == nil {
 		t.Error("a session joined an account that is gone")
 	}
 }
@@ -227,7 +227,7 @@ func TestCutInFlight(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "it runs", func() bool {
-		return super(t, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep' AND backend_xid IS NOT NULL", int32(f.pid())) == "1"
+		return super(t, "postgres", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep' AND backend_xid IS NOT NULL", int32(f.Backend())) == "1"
 	})
 	cut, err := a.Cut(t.Context())
 	if err != nil {
@@ -363,7 +363,7 @@ func TestKillOneSession(t *testing.T) {
 		t.Fatalf("%+v %v", o, err)
 	}
 	exec(t, d, "SELECT 1")
-	a.remove(f)
+	a.Leave(f)
 	cut, _ := finish(t, a)
 	if len(cut.Outcomes) != 2 || cut.Outcomes[0].Backend != o.Backend || cut.Outcomes[0].TxID != o.TxID {
 		t.Errorf("the receipt does not tell of the session that was killed at the same end: %+v", cut.Outcomes)
@@ -474,7 +474,7 @@ func TestPreparedTransactions(t *testing.T) {
 	prepare(c, "as group", "orders_writer")
 	f.gids = []string{"as group"}
 	prepare(x, "another grant, same group", "orders_writer")
-	a.remove(f)
+	a.Leave(f)
 	_, clean := finish(t, a)
 	slices.Sort(clean.RolledBack)
 	if !slices.Equal(clean.RolledBack, []string{"as group", "own", "own elsewhere"}) {

@@ -110,12 +110,12 @@ func (f *Front) cancel(ctx context.Context, body []byte, from string) {
 		return
 	}
 	if !t.enter(ctx) {
-		f.cfg.Log.Debug("one cancel request too many", "from", from, "backend", t.link.pid())
+		f.cfg.Log.Debug("one cancel request too many", "from", from, "backend", t.link.Backend())
 		return
 	}
 	defer t.leave()
 	if err := t.link.cancel(ctx, from); err != nil {
-		f.cfg.Log.Warn("cancel request", "from", from, "backend", t.link.pid(), "error", err)
+		f.cfg.Log.Warn("cancel request", "from", from, "backend", t.link.Backend(), "error", err)
 	}
 }
 

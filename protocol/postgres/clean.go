@@ -22,11 +22,11 @@ const lockTimeout = "2s"
 // until then is returned with it, is kept in the role's comment, and is in the result of the call that
 // succeeds, in this process or another.
 func (a *account) Clean(ctx context.Context) (protocol.Clean, error) {
-	if err := take(ctx, a.cleaning); err != nil {
+	if err := a.cleaning.Take(ctx); err != nil {
 		return a.cleaned(), err
 	}
-	defer give(a.cleaning)
-	a.shut()
+	defer a.cleaning.Give()
+	a.Shut()
 	err := a.cleanUp(ctx)
 	if err != nil {
 		return a.cleaned(), fmt.Errorf("clean %s: %w", a.spec.Name, err)
@@ -90,17 +90,17 @@ func (a *account) takeOff(ctx context.Context, thorough bool) error {
 
 // vacated gives what the server knows of the account once nobody is in.
 func (a *account) vacated(ctx context.Context) (leaving, error) {
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return leaving{}, err
 	}
-	defer give(a.killing)
+	defer a.Killing.Give()
 	l, err := a.leave(ctx)
 	switch {
 	case err != nil:
 		return l, err
-	case a.emptied() && !l.row.login && l.inside == 0:
+	case a.Emptied() && !l.row.login && l.inside == 0:
 		return l, nil
-	case a.emptied() && !l.row.login:
+	case a.Emptied() && !l.row.login:
 		err = a.vacate(ctx)
 	default: // it was never cut, or somebody has unlocked it
 		err = a.empty(ctx)
@@ -115,7 +115,7 @@ func (a *account) vacated(ctx context.Context) (leaving, error) {
 func (a *account) rollBack(ctx context.Context, oid uint32, can []int64) ([]string, error) {
 	var list []waiting
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, query("prepared"), int64(oid), can, a.gids())
+		rows, err := c.Query(ctx, query("prepared"), int64(oid), can, a.Prepared())
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,14 @@ func locks(account string) int {
 	return strings.Count(server.Log(), `ALTER ROLE "`+account+`" NOLOGIN`)
 }
 
+// queuing counts who has got so far as to wait: each looks once whether it need wait no longer.
+type queuing struct {
+	context.Context
+	n *atomic.Int32
+}
+
+func (q queuing) Done() <-chan struct{} { q.n.Add(1); return q.Context.Done() }
+
 // TestCrowd: many sessions of one grant end together, by their own links or with the account, without each
 // of them asking the server for itself; and each has its outcome. Who is not meant stays.
 func TestCrowd(t *testing.T) {
@@ -32,7 +41,7 @@ func TestCrowd(t *testing.T) {
 		enter := func(backend uint32, statement uint64) {
 			f := &fakeSession{statement: statement}
 			f.backend.Store(backend)
-			if err := a.add(f); err != nil {
+			if _, err := a.Join(f); err != nil {
 				t.Fatal(err)
 			}
 			crowd = append(crowd, f)
@@ -45,28 +54,27 @@ func TestCrowd(t *testing.T) {
 		enter(1<<30, 7) // its backend has ended by itself
 		before := looks()
 		var all sync.WaitGroup
+		var waiting atomic.Int32
 		outcomes := make([]protocol.Outcome, len(crowd))
-		if err := take(t.Context(), a.killing); err != nil { // until all of them wait
+		if err := a.Killing.Take(t.Context()); err != nil { // until all of them wait
 			t.Fatal(err)
 		}
 		for i, f := range crowd {
 			all.Go(func() {
 				var err error
-				if outcomes[i], err = a.kill(t.Context(), f); err != nil {
+				if outcomes[i], err = a.kill(queuing{t.Context(), &waiting}, f); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		eventually(t, "all are to be terminated", func() bool {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			return len(a.doomed) == len(crowd)
+			return int(waiting.Load()) == len(crowd)
 		})
 		if cut {
-			a.shut()
+			a.Shut()
 		}
 		began := time.Now()
-		give(a.killing)
+		a.Killing.Give()
 		all.Wait()
 		// One drain looks until nobody is left, with pauses of 10 ms at most.
 		if n, most := looks()-before, 6+int(time.Since(began)/pollMost); n == 0 || n > most || most < many && n >= many {
@@ -77,15 +85,12 @@ func TestCrowd(t *testing.T) {
 			if f.statement > 0 {
 				want = protocol.FateUnknown
 			}
-			if o := outcomes[i]; o.Backend != strconv.Itoa(int(f.pid())) || o.Fate != want || o.InFlight != f.statement || o.Foreign {
-				t.Errorf("session %d of backend %d: %+v", i, f.pid(), o)
+			if o := outcomes[i]; o.Backend != strconv.Itoa(int(f.Backend())) || o.Fate != want || o.InFlight != f.statement || o.Foreign {
+				t.Errorf("session %d of backend %d: %+v", i, f.Backend(), o)
 			}
 		}
 		if alive := stays.Ping(t.Context()) == nil; alive == cut {
 			t.Errorf("closing: %t, the one that was not meant is there: %t", cut, alive)
-		}
-		if len(a.doomed) > 0 {
-			t.Errorf("%d are still to be terminated", len(a.doomed))
 		}
 		finish(t, a)
 	}
@@ -99,7 +104,7 @@ func TestAfterTheCut(t *testing.T) {
 		a := provision(t, e, newSpec(0))
 		killed, gone := join(t, a, login(t, a, "orders")), &fakeSession{statement: 7}
 		gone.backend.Store(1 << 30)
-		if err := a.add(gone); err != nil {
+		if _, err := a.Join(gone); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := a.Cut(t.Context()); err != nil {

@@ -11,67 +11,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/crew"
 )
 
 const (
-	pollFirst     = time.Millisecond
-	pollMost      = 10 * time.Millisecond
-	fateWait      = 5 * time.Second // how long a transaction may take to show its fate
-	receiptWindow = 5 * time.Second // backends that sessions killed this long before Cut belong to the same end
+	pollFirst = time.Millisecond
+	pollMost  = 10 * time.Millisecond
+	fateWait  = 5 * time.Second // how long a transaction may take to show its fate
 )
-
-// end is a backend that was terminated.
-type end struct {
-	pid      uint32
-	xid      string // transaction in flight, 64 bits as text; empty = it had written nothing
-	address  string
-	idle     bool    // it was between two statements
-	link     session // nil: none of ours
-	inFlight uint64
-	fate     string
-}
 
 // Cut locks the account (in its own commit), terminates its backends until none is left, and learns
 // what became of what they were doing. All of it runs on the connection that is kept open for closing.
 func (a *account) Cut(ctx context.Context) (protocol.Cut, error) {
-	began := time.Now()
-	a.shut()
-	if err := take(ctx, a.killing); err != nil {
-		return a.receipt(began), err
-	}
-	defer give(a.killing)
-	err := a.empty(ctx)
-	if errors.Is(err, errNoRole) {
-		err = a.orphans(ctx)
-	}
-	if err != nil {
-		return a.receipt(began), fmt.Errorf("cut %s: %w", a.spec.Name, err)
-	}
-	a.mu.Lock()
-	if a.cut.GoneAt.IsZero() {
-		if a.cut.GoneAt = a.vacant; a.vacant.IsZero() { // there is nothing on the server to look at
-			a.cut.GoneAt = time.Now()
+	cut, err := a.Crew.Cut(ctx, func(ctx context.Context) error {
+		err := a.empty(ctx)
+		if errors.Is(err, errNoRole) {
+			err = a.orphans(ctx)
 		}
+		if err != nil {
+			return fmt.Errorf("cut %s: %w", a.spec.Name, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = a.engine.cfg.Step.Do("cut.gone")
 	}
-	a.cut.Left = 0
-	a.mu.Unlock()
-	return a.receipt(began), a.engine.cfg.Step.Do("cut.gone")
-}
-
-// nobody notes that a look at the locked account found no backend. Looks that come after it confirm that, or
-// find somebody, who was killed: then it counts from the look that found nobody after them.
-func (a *account) nobody(killed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.cut.LockedAt.IsZero() && (killed || a.vacant.IsZero()) {
-		a.vacant = time.Now()
-	}
+	return cut, err
 }
 
 // orphans terminates what outlived the role: nobody can log in as one that is not there, but whoever was
 // in goes on working.
 func (a *account) orphans(ctx context.Context) error {
-	a.locked()
+	a.Locked()
 	a.mu.Lock()
 	oid := a.oid
 	a.mu.Unlock()
@@ -81,33 +52,12 @@ func (a *account) orphans(ctx context.Context) error {
 	ends, err := a.drain(ctx, oid)
 	ends = a.engine.fates(ctx, ends)
 	for i := range ends {
-		if ends[i].xid == "" { // without the role the broker isn't shown transaction ids
-			ends[i].fate = protocol.FateUnknown
+		if ends[i].TxID == "" { // without the role the broker isn't shown transaction ids
+			ends[i].Fate = protocol.FateUnknown
 		}
 	}
-	a.note(ends)
+	a.Note(ends, a.secret == "")
 	return err
-}
-
-// receipt is what cutting has learned so far, across attempts.
-func (a *account) receipt(began time.Time) protocol.Cut {
-	a.mu.Lock()
-	if first := a.cut.LockedAt; !first.IsZero() && first.Before(began) {
-		began = first
-	}
-	cut := a.cut
-	a.mu.Unlock()
-	cut.Outcomes = a.since(began.Add(-receiptWindow))
-	return cut
-}
-
-// locked notes when nobody could log in any more.
-func (a *account) locked() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cut.LockedAt.IsZero() {
-		a.cut.LockedAt = time.Now()
-	}
 }
 
 // empty locks the account and terminates its backends until none is left. The caller has the killing
@@ -122,12 +72,12 @@ func (a *account) empty(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("lock: %w", err), a.vacate(ctx))
 	}
 	a.is(oid)
-	a.locked()
+	a.Locked()
 	if err := a.engine.cfg.Step.Do("cut.locked"); err != nil {
 		return err
 	}
 	ends, err := a.drainAll(ctx, oid, opening)
-	a.note(a.engine.fates(ctx, ends))
+	a.note(ctx, ends)
 	if err != nil {
 		return err
 	}
@@ -136,7 +86,7 @@ func (a *account) empty(ctx context.Context) error {
 
 // drainAll terminates the account's backends, and those that were logging in when the account was locked:
 // whoever passed the login check before that was being opened then, or is in.
-func (a *account) drainAll(ctx context.Context, oid uint32, opening map[opening]bool) ([]end, error) {
+func (a *account) drainAll(ctx context.Context, oid uint32, opening map[opening]bool) ([]crew.End, error) {
 	ends, err := a.drain(ctx, oid)
 	if err != nil || len(opening) == 0 {
 		return ends, err
@@ -155,8 +105,26 @@ func (a *account) vacate(ctx context.Context) error {
 		return err
 	}
 	ends, err := a.drain(ctx, oid)
-	a.note(a.engine.fates(ctx, ends))
+	a.note(ctx, ends)
 	return err
+}
+
+// end terminates these backends.
+func (a *account) end(ctx context.Context, only ...uint32) error {
+	oid, err := a.role(ctx)
+	if err != nil {
+		return err
+	}
+	ends, err := a.drain(ctx, oid, only...)
+	if err == nil {
+		a.note(ctx, ends)
+	}
+	return err
+}
+
+// note keeps the outcomes of terminated backends.
+func (a *account) note(ctx context.Context, ends []crew.End) {
+	a.Note(a.engine.fates(ctx, ends), a.secret == "")
 }
 
 // lock commits that nobody can log in, and gives the role's oid, and who was being let in then. A person can hold the
@@ -176,10 +144,10 @@ func (a *account) lock(ctx context.Context) (uint32, map[opening]bool, error) {
 			return oid, then, err
 		}
 		oid, killErr := a.role(ctx)
-		var ends []end
+		var ends []crew.End
 		if killErr == nil {
 			ends, killErr = a.drain(ctx, oid)
-			a.note(a.engine.fates(ctx, ends))
+			a.note(ctx, ends)
 		}
 		if killErr == nil && len(ends) == 0 {
 			_, killErr = a.rollBack(ctx, oid, nil)
@@ -244,33 +212,31 @@ func rowsOf(p *pgconn.Pipeline, each func(row [][]byte) error) error {
 }
 
 // drain terminates the account's backends (only these, if any are named) until none is left.
-func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]end, error) {
-	seen := map[uint32]*end{}
+func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]crew.End, error) {
+	seen := map[uint32]*crew.End{}
 	var order []uint32
 	for wait := pollFirst; ; wait = min(2*wait, pollMost) {
 		asked := time.Now()
 		left, err := a.terminate(ctx, oid, only)
 		took := time.Since(asked)
 		for _, e := range left {
-			old := seen[e.pid]
+			old := seen[e.Backend]
 			if old == nil {
-				seen[e.pid] = &e
-				order = append(order, e.pid)
-			} else if e.xid != "" {
-				old.xid = e.xid
+				seen[e.Backend] = &e
+				order = append(order, e.Backend)
+			} else if e.TxID != "" {
+				old.TxID = e.TxID
 			}
 		}
-		a.mu.Lock()
-		a.cut.Left = len(left)
-		a.mu.Unlock()
+		a.Left(len(left))
 		if err == nil && len(left) > 0 && !pause(ctx, max(wait, took)) { // a look at many costs the server what they need for going
 			err = fmt.Errorf("%d backends are still there: %w", len(left), context.Cause(ctx))
 		}
 		if err == nil && len(left) == 0 && len(only) == 0 {
-			a.nobody(len(order) > 0)
+			a.Vacant(len(order) > 0)
 		}
 		if err != nil || len(left) == 0 {
-			ends := make([]end, 0, len(order))
+			ends := make([]crew.End, 0, len(order))
 			for _, pid := range order {
 				ends = append(ends, *seen[pid])
 			}
@@ -279,31 +245,37 @@ func (a *account) drain(ctx context.Context, oid uint32, only ...uint32) ([]end,
 	}
 }
 
-// terminate tells the account's backends to go, once, and gives those that were there.
-func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]end, error) {
-	links := map[uint32]session{}
+// terminate tells the account's backends to go, once, and gives those that were there. What an idle one had been
+// sent is unknown: it may not have read it yet, or have committed it by itself just now; what it answered is on
+// record (Link.Kill).
+func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]crew.End, error) {
+	links := map[uint32]crew.Session{}
 	inFlight := map[uint32]uint64{}
-	for _, l := range a.joined() {
-		links[l.pid()] = l
-		inFlight[l.pid()] = l.inFlight()
+	for _, l := range a.Joined() {
+		links[l.Backend()] = l
+		inFlight[l.Backend()] = l.InFlight()
 	}
 	pids := make([]int32, 0, len(only))
 	for _, pid := range only {
 		pids = append(pids, int32(pid))
 	}
-	var ends []end
+	var ends []crew.End
 	err := a.engine.closing.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		ends = nil
 		rows, err := c.Query(ctx, query("terminate"), int64(oid), pids)
 		if err != nil {
 			return err
 		}
-		var e end
+		var e crew.End
 		var pid int32
-		var told bool
-		_, err = pgx.ForEachRow(rows, []any{&pid, &e.xid, &e.address, &e.idle, &told}, func() error {
-			e.pid = uint32(pid)
-			e.link, e.inFlight = links[e.pid], inFlight[e.pid]
+		var address string
+		var idle, told bool
+		_, err = pgx.ForEachRow(rows, []any{&pid, &e.TxID, &address, &idle, &told}, func() error {
+			e.Backend = uint32(pid)
+			e.Session, e.InFlight, e.Fate = links[e.Backend], inFlight[e.Backend], protocol.FateNone
+			if idle && e.InFlight != 0 {
+				e.Fate = protocol.FateUnknown
+			}
 			ends = append(ends, e)
 			return nil
 		})
@@ -313,18 +285,13 @@ func (a *account) terminate(ctx context.Context, oid uint32, only []uint32) ([]e
 }
 
 // fates asks the server what became of the transactions in flight. A server that can't be asked makes
-// them unknown; the backends are gone all the same. So is what an idle backend had been sent: it may not
-// have read it yet, or have committed it by itself just now; what it answered is on record (Link.Kill).
-func (e *Engine) fates(ctx context.Context, ends []end) []end {
+// them unknown; the backends are gone all the same.
+func (e *Engine) fates(ctx context.Context, ends []crew.End) []crew.End {
 	var open []string
 	for i := range ends {
-		ends[i].fate = protocol.FateNone
-		if ends[i].idle && ends[i].inFlight != 0 {
-			ends[i].fate = protocol.FateUnknown
-		}
-		if ends[i].xid != "" {
-			ends[i].fate = protocol.FateUnknown
-			open = append(open, ends[i].xid)
+		if ends[i].TxID != "" {
+			ends[i].Fate = protocol.FateUnknown
+			open = append(open, ends[i].TxID)
 		}
 	}
 	deadline := time.Now().Add(fateWait)
@@ -336,12 +303,12 @@ func (e *Engine) fates(ctx context.Context, ends []end) []end {
 		}
 		open = nil
 		for i := range ends {
-			switch fate := known[ends[i].xid]; fate {
+			switch fate := known[ends[i].TxID]; fate {
 			case protocol.FateAborted, protocol.FateCommitted:
-				ends[i].fate = fate
+				ends[i].Fate = fate
 			case "in progress":
-				if !prepared[ends[i].xid] {
-					open = append(open, ends[i].xid)
+				if !prepared[ends[i].TxID] {
+					open = append(open, ends[i].TxID)
 				}
 			}
 		}

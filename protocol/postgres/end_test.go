@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/curfewdb/curfew/protocol"
+	"github.com/curfewdb/curfew/protocol/crew"
 	"github.com/curfewdb/curfew/recorder"
 )
 
@@ -88,9 +89,7 @@ func TestEndDuringCopy(t *testing.T) {
 		}
 	}()
 	eventually(t, "copy data flows", func() bool {
-		w.account.mu.Lock()
-		defer w.account.mu.Unlock()
-		for s := range w.account.links {
+		for _, s := range w.account.Joined() {
 			l := s.(*link)
 			l.obs.mu.Lock()
 			n := l.obs.out.meter.bytes
@@ -323,11 +322,9 @@ func TestNotify(t *testing.T) {
 	}
 	exec(t, c, "SELECT 1")
 	var l *link
-	w.account.mu.Lock()
-	for s := range w.account.links {
+	for _, s := range w.account.Joined() {
 		l = s.(*link)
 	}
-	w.account.mu.Unlock()
 	l.Notify("5 minutes left")
 	exec(t, c, "SELECT 1")
 	if got := <-seen; got != "5 minutes left" {
@@ -358,13 +355,13 @@ func TestNotify(t *testing.T) {
 // TestAttachToAClosingAccount: a session that comes too late reads so.
 func TestAttachToAClosingAccount(t *testing.T) {
 	w := newWire(t, 0, FrontConfig{})
-	w.account.shut()
+	w.account.Shut()
 	_, err := pgx.Connect(t.Context(), w.dsn(""))
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) || !strings.Contains(pe.Message, "ending") {
 		t.Error(err)
 	}
-	if r := w.result(); !errors.Is(r.err, errClosing) {
+	if r := w.result(); !errors.Is(r.err, crew.ErrClosing) {
 		t.Error(r.err)
 	}
 }
@@ -378,7 +375,7 @@ func TestAttachWithoutDatabase(t *testing.T) {
 		t.Error(err)
 	}
 	w.result()
-	if n := len(w.account.joined()); n != 0 {
+	if n := len(w.account.Joined()); n != 0 {
 		t.Errorf("%d sessions are left", n)
 	}
 }

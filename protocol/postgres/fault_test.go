@@ -28,7 +28,7 @@ func TestKillOfWhatMayHaveBeenDone(t *testing.T) {
 		if err != nil || o.Fate != want || o.InFlight != inFlight {
 			t.Errorf("%s: %+v, %v, want %s", name, o, err, want)
 		}
-		a.remove(f)
+		a.Leave(f)
 	}
 	fate("idle, with a statement on its way", protocol.FateUnknown, 7, join(t, a, login(t, a, "orders")))
 	fate("idle", protocol.FateNone, 0, join(t, a, login(t, a, "orders")))
@@ -36,7 +36,7 @@ func TestKillOfWhatMayHaveBeenDone(t *testing.T) {
 	f := join(t, a, c)
 	busy := make(chan error, 1)
 	go func() { _, err := c.Exec(t.Context(), "SELECT pg_sleep(30)"); busy <- err }()
-	for super(t, "orders", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", int64(f.pid())) == "0" {
+	for super(t, "orders", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", int64(f.Backend())) == "0" {
 		time.Sleep(time.Millisecond)
 	}
 	fate("at work, and nothing written", protocol.FateNone, 8, f)
@@ -45,7 +45,7 @@ func TestKillOfWhatMayHaveBeenDone(t *testing.T) {
 		c := login(t, a, "orders")
 		f := join(t, a, c)
 		hangUp(t.Context(), c)
-		for super(t, "orders", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", int64(f.pid())) != "0" {
+		for super(t, "orders", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", int64(f.Backend())) != "0" {
 			time.Sleep(time.Millisecond)
 		}
 		want := protocol.FateNone

@@ -273,15 +273,15 @@ type fakeSession struct {
 	gids      []string
 }
 
-func (f *fakeSession) pid() uint32        { return f.backend.Load() }
-func (f *fakeSession) inFlight() uint64   { return f.statement }
-func (f *fakeSession) prepared() []string { return f.gids }
+func (f *fakeSession) Backend() uint32    { return f.backend.Load() }
+func (f *fakeSession) InFlight() uint64   { return f.statement }
+func (f *fakeSession) Prepared() []string { return f.gids }
 
 // join makes c one of the account's own sessions.
 func join(t *testing.T, a *account, c *pgx.Conn) *fakeSession {
 	t.Helper()
 	f := &fakeSession{}
-	if err := a.add(f); err != nil {
+	if _, err := a.Join(f); err != nil {
 		t.Fatal(err)
 	}
 	f.backend.Store(c.PgConn().PID())

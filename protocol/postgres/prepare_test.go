@@ -239,7 +239,7 @@ func TestPrepareAllowed(t *testing.T) {
 	}
 	exec(t, c, "ROLLBACK PREPARED 'it''s mine'")
 	w.bye(c)
-	if got := strings.Join(w.account.gids(), ","); got != "it's mine,two" {
+	if got := strings.Join(w.account.Prepared(), ","); got != "it's mine,two" {
 		t.Errorf("the account knows %s", got)
 	}
 }

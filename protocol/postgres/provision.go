@@ -39,8 +39,8 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 		return nil, err
 	}
 	if before := e.register(a); before != nil {
-		before.shut()
-		a.learn(before.gids())
+		before.Shut()
+		a.Learn(before.Prepared())
 	}
 	v := vars{
 		"account":  spec.Name,
@@ -50,7 +50,7 @@ func (e *Engine) Provision(ctx context.Context, spec protocol.AccountSpec) (prot
 	}
 	err = e.here(ctx, func(ctx context.Context, c *pgx.Conn) error { return a.provision(ctx, c, v) })
 	if err != nil {
-		a.shut()
+		a.Shut()
 		return nil, e.refusal(fmt.Errorf("provision %s: %w", spec.Name, err))
 	}
 	return a, nil
@@ -200,11 +200,11 @@ func createdOid(results []*pgconn.Result) (uint32, error) {
 
 // adopt takes over the role of an earlier process. Nobody is left in it when it opens again.
 func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars, settings map[string]string) error {
-	if err := take(ctx, a.killing); err != nil {
+	if err := a.Killing.Take(ctx); err != nil {
 		return err
 	}
 	err := a.empty(ctx)
-	give(a.killing)
+	a.Killing.Give()
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
 	}
@@ -227,17 +227,9 @@ func (a *account) adopt(ctx context.Context, c *pgx.Conn, r row, v vars, setting
 	if err != nil {
 		return err
 	}
-	a.opened(r.oid)
+	a.is(r.oid)
+	a.Opened()
 	return a.engine.cfg.Step.Do("provision.adopted")
-}
-
-// opened begins the account's life anew after adoption: its cut is still to come.
-func (a *account) opened(oid uint32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.oid = oid
-	a.cut, a.vacant = protocol.Cut{}, time.Time{}
-	a.killed = nil
 }
 
 // resetDatabases sets back what the holder set for single databases.

@@ -52,9 +52,9 @@ var (
 	_ protocol.Client = (*client)(nil)
 )
 
-func (l *link) pid() uint32        { return l.backend.Load() }
-func (l *link) inFlight() uint64   { return l.obs.inFlight() }
-func (l *link) prepared() []string { return l.obs.prepared() }
+func (l *link) Backend() uint32    { return l.backend.Load() }
+func (l *link) InFlight() uint64   { return l.obs.inFlight() }
+func (l *link) Prepared() []string { return l.obs.prepared() }
 
 // Attach logs in upstream as a's role, tells the client that it is in, and joins the two.
 func (c *client) Attach(ctx context.Context, a protocol.Account) (protocol.Link, error) {
@@ -71,7 +71,7 @@ func (c *client) Attach(ctx context.Context, a protocol.Account) (protocol.Link,
 		l.db = acc.engine.conn.Database
 	}
 	// It joins before it dials: a backend that is just being opened must have somebody to answer for it.
-	if err := acc.add(l); err != nil {
+	if _, err := acc.Join(l); err != nil {
 		return nil, &protocol.Refusal{Code: protocol.RefuseNoGrant, Err: err,
 			Public: "your grant is ending; ask again: curfew request"}
 	}
@@ -235,7 +235,7 @@ func (l *link) cancel(ctx context.Context, from string) error {
 	if !l.live.Load() {
 		return nil
 	}
-	if err := l.obs.sink.Record(recorder.Event{Type: recorder.TypeCancel, Of: l.inFlight(), From: from}); err != nil {
+	if err := l.obs.sink.Record(recorder.Event{Type: recorder.TypeCancel, Of: l.InFlight(), From: from}); err != nil {
 		return err
 	}
 	if !l.live.Load() {
@@ -247,7 +247,7 @@ func (l *link) cancel(ctx context.Context, from string) error {
 // Usage says what the session has moved so far.
 func (l *link) Usage() protocol.Usage {
 	in, out := l.pipe.Moved()
-	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.inFlight() != 0}
+	return protocol.Usage{FromClient: in, FromServer: out, InFlight: l.InFlight() != 0}
 }
 
 // Kill terminates the backend and reads the server's side to its end, so that the results of what was in
@@ -260,10 +260,10 @@ func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {
 			derr = l.obs.flush()
 		}
 		if derr != nil {
-			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.pid(), "error", derr)
+			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.Backend(), "error", derr)
 		}
 	}
-	if outcome.TxID == "" && outcome.InFlight != 0 && l.inFlight() == 0 { // it was answered before the backend went
+	if outcome.TxID == "" && outcome.InFlight != 0 && l.InFlight() == 0 { // it was answered before the backend went
 		outcome.InFlight, outcome.Fate = 0, protocol.FateNone
 	}
 	l.up.conn.Close()
@@ -277,6 +277,6 @@ func (l *link) part() {
 		if l.ticket != nil {
 			l.client.front.cancels.revoke(l.ticket)
 		}
-		l.owner.remove(l)
+		l.owner.Leave(l)
 	})
 }

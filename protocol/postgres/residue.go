@@ -121,7 +121,7 @@ func (a *account) askReach(ask *pgx.Batch, oid uint32, groups []string, l *leavi
 func (a *account) askTraces(ctx context.Context, c *pgx.Conn, l *leaving) error {
 	var ask pgx.Batch
 	oid := int64(l.row.oid)
-	ask.Queue(query("prepared"), oid, l.can, a.gids()).Query(func(rows pgx.Rows) (err error) {
+	ask.Queue(query("prepared"), oid, l.can, a.Prepared()).Query(func(rows pgx.Rows) (err error) {
 		l.prepared, err = readPrepared(rows)
 		return err
 	})

@@ -54,7 +54,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hangUp(t.Context(), direct)
-	a.remove(g) // said goodbye; its backend lingers
+	a.Leave(g) // said goodbye; its backend lingers
 	found, err := e.Watch(t.Context())
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%+v %v", found, err)
@@ -68,14 +68,12 @@ func TestWatch(t *testing.T) {
 	}
 	exec(t, mine, "SELECT 1")
 	exec(t, past, "SELECT 1")
-	a.mu.Lock()
-	a.released[g.pid()] = time.Now().Add(-lingerMost) // it has lingered too long
-	a.mu.Unlock()
-	if found, err = e.Watch(t.Context()); err != nil || len(found) != 1 || found[0].Backend != strconv.Itoa(int(g.pid())) {
+	a.Forget(func(uint32) bool { return true }) // as if it had lingered too long
+	if found, err = e.Watch(t.Context()); err != nil || len(found) != 1 || found[0].Backend != strconv.Itoa(int(g.Backend())) {
 		t.Errorf("a backend that outlives its session: %+v %v", found, err)
 	}
 	cut, _ := finish(t, a)
-	ours := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == strconv.Itoa(int(f.pid())) })
+	ours := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == strconv.Itoa(int(f.Backend())) })
 	theirs := slices.IndexFunc(cut.Outcomes, func(o protocol.Outcome) bool { return o.Backend == want.Backend })
 	if ours < 0 || cut.Outcomes[ours].Foreign || theirs < 0 || !cut.Outcomes[theirs].Foreign {
 		t.Errorf("%+v", cut.Outcomes)
@@ -87,7 +85,7 @@ func TestWatchWhileOpening(t *testing.T) {
 	e := newEngine(t, nil)
 	a := provision(t, e, newSpec(0))
 	opening := &fakeSession{}
-	if err := a.add(opening); err != nil {
+	if _, err := a.Join(opening); err != nil {
 		t.Fatal(err)
 	}
 	first := login(t, a, "orders")
