@@ -169,6 +169,7 @@ type wire struct {
 	held    context.Context
 	end     context.CancelCauseFunc // ends the grant
 	results chan wireResult
+	fail    error // of every sink from the start
 
 	mu    sync.Mutex // guards sinks
 	sinks []*memory  // of the sessions, in the order they were attached in
@@ -252,7 +253,7 @@ func (w *wire) serve(conn net.Conn) {
 	}
 	link, err := client.Attach(w.held, w.account)
 	if err == nil {
-		sink := &memory{}
+		sink := &memory{fail: w.fail}
 		w.mu.Lock()
 		w.sinks = append(w.sinks, sink)
 		w.mu.Unlock()
