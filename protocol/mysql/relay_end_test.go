@@ -84,7 +84,7 @@ func TestCutOffFile(t *testing.T) {
 	if _, err := c.conn.Write(appendPacket(nil, 2, []byte(data))); err != nil {
 		t.Fatal(err)
 	}
-	o := w.account.joined()[0].(*link).obs
+	o := w.account.Joined()[0].(*link).obs
 	eventually(t, "it was sent", func() bool {
 		o.mu.Lock()
 		defer o.mu.Unlock()
