@@ -82,6 +82,9 @@ func TestVerifier(t *testing.T) {
 			}
 		}
 	}
+	if v.native(scramble, append(nativeAnswer("right", scramble), 0)) || v.cachingSHA2(scramble, append(cachingSHA2Answer("right", scramble), 0)) || v.signed(scramble, append(ed25519Answer("right", scramble), 0)) {
+		t.Error("more than an answer passes")
+	}
 	other := []byte("ABCDEFGHIJKLMNOPQRST")
 	if v.native(other, nativeAnswer("right", scramble)) || v.cachingSHA2(other, cachingSHA2Answer("right", scramble)) || v.signed(other, ed25519Answer("right", scramble)) {
 		t.Error("an answer to another scramble passes")
