@@ -192,36 +192,85 @@ func TestKillTogether(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	c, broken, asked := New(), errors.New("broken"), 0
-	end := func(context.Context, ...uint32) error { asked++; return broken }
-	o, err := c.Kill(t.Context(), join(t, c, 0, 3), end)
-	if o != (protocol.Outcome{Fate: protocol.FateNone}) || err != nil || asked != 0 {
-		t.Errorf("it never got in: %+v %v, asked %d times", o, err, asked)
-	}
-	f := join(t, c, 5, 0)
-	unknown := protocol.Outcome{Backend: "5", Fate: protocol.FateUnknown}
-	if o, err := c.Kill(t.Context(), f, end); o != unknown || !errors.Is(err, broken) || asked != 1 {
-		t.Errorf("the server can't be asked: %+v %v, asked %d times", o, err, asked)
-	}
-	if err := c.Killing.Take(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if o, err := c.Kill(ctx, f, end); o != unknown || !errors.Is(err, context.Canceled) || asked != 1 {
-		t.Errorf("somebody has the token: %+v %v, asked %d times", o, err, asked)
-	}
-	if len(c.doomed) != 0 {
-		t.Errorf("%d are to be killed that nobody waits for", len(c.doomed))
-	}
-	c.Killing.Give()
-	broken = nil
-	want := protocol.Outcome{Backend: "5", Fate: protocol.FateNone}
-	for range 2 { // the second time it is known
-		if o, err := c.Kill(t.Context(), f, end); o != want || err != nil || asked != 2 {
-			t.Errorf("it was gone: %+v %v, asked %d times", o, err, asked)
+	synctest.Test(t, func(t *testing.T) {
+		c, broken, asked := New(), errors.New("broken"), 0
+		end := func(context.Context, ...uint32) error { asked++; return broken }
+		o, err := c.Kill(t.Context(), join(t, c, 0, 3), end)
+		if o != (protocol.Outcome{Fate: protocol.FateNone}) || err != nil || asked != 0 {
+			t.Errorf("it never got in: %+v %v, asked %d times", o, err, asked)
 		}
-	}
+		f := join(t, c, 5, 0)
+		const tries = 6 // in killPatience
+		began := time.Now()
+		unknown := protocol.Outcome{Backend: "5", Fate: protocol.FateUnknown}
+		if o, err := c.Kill(t.Context(), f, end); o != unknown || !errors.Is(err, broken) || asked != tries {
+			t.Errorf("the server can't be asked: %+v %v, asked %d times", o, err, asked)
+		}
+		if took := time.Since(began); took > killPatience {
+			t.Errorf("it was tried for %s", took)
+		}
+		if err := c.Killing.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if o, err := c.Kill(ctx, f, end); o != unknown || !errors.Is(err, context.Canceled) || asked != tries {
+			t.Errorf("somebody has the token: %+v %v, asked %d times", o, err, asked)
+		}
+		if len(c.doomed) != 0 {
+			t.Errorf("%d are to be killed that nobody waits for", len(c.doomed))
+		}
+		c.Killing.Give()
+		broken = nil
+		want := protocol.Outcome{Backend: "5", Fate: protocol.FateNone}
+		for range 2 { // the second time it is known
+			if o, err := c.Kill(t.Context(), f, end); o != want || err != nil || asked != tries+1 {
+				t.Errorf("it was gone: %+v %v, asked %d times", o, err, asked)
+			}
+		}
+	})
+}
+
+// What breaks a session's connection may break the one that its backend is killed on, too: it is tried again, by
+// whoever has the token then, and a cut that comes between is not held up.
+func TestKillIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, asked := New(), 0
+		f := join(t, c, 5, 7)
+		cut := make(chan error, 1)
+		o, err := c.Kill(t.Context(), f, func(_ context.Context, backends ...uint32) error {
+			if asked++; asked < 3 {
+				return errors.New("broken")
+			}
+			c.Note([]End{{Backend: 5, Session: f, InFlight: 7, Fate: protocol.FateAborted}}, false)
+			return nil
+		})
+		want := protocol.Outcome{Backend: "5", InFlight: 7, Fate: protocol.FateAborted}
+		if o != want || err != nil || asked != 3 {
+			t.Errorf("%+v %v, asked %d times", o, err, asked)
+		}
+
+		g := join(t, c, 6, 8)
+		o, err = c.Kill(t.Context(), g, func(context.Context, ...uint32) error {
+			go func() {
+				_, err := c.Cut(t.Context(), func(context.Context) error {
+					c.Note([]End{{Backend: 6, Session: g, InFlight: 8, Fate: protocol.FateAborted}}, false)
+					return nil
+				})
+				cut <- err
+			}()
+			return errors.New("broken")
+		})
+		if want := (protocol.Outcome{Backend: "6", InFlight: 8, Fate: protocol.FateAborted}); o != want || err != nil || <-cut != nil {
+			t.Errorf("the cut's: %+v %v", o, err)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		d, asked := New(), 0
+		if _, err := d.Kill(ctx, join(t, d, 7, 0), func(context.Context, ...uint32) error { asked++; cancel(); return errors.New("broken") }); err == nil || asked != 1 {
+			t.Errorf("nobody waits any more: %v, asked %d times", err, asked)
+		}
+	})
 }
 
 // Who is emptied can be asked nothing: what was not killed had ended before.

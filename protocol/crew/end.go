@@ -11,6 +11,12 @@ import (
 // receiptWindow is how long before a cut backends were killed that belong to the same end.
 const receiptWindow = 5 * time.Second
 
+// How long it is tried to kill a session's backend, and how long after the first try the second comes.
+const (
+	killPatience = 2 * time.Second
+	killAgain    = 50 * time.Millisecond
+)
+
 // End is a backend that was killed.
 type End struct {
 	Backend  uint32
@@ -29,11 +35,27 @@ type ending struct {
 // Kill kills a session's backend and learns what became of what it was doing, or gives what is known already: once
 // a cut has seen the last of the backends nobody need ask. Sessions end in crowds: whoever has the token kills the
 // backends of all that wait for it, by end, which Notes those that it killed. No backend named means all of the
-// account's, because it is being closed.
+// account's, because it is being closed. What breaks the session's connection may break end's, too, so it is tried
+// again for a while: a backend that is not told to go works on.
 func (c *Crew) Kill(ctx context.Context, s Session, end func(ctx context.Context, backends ...uint32) error) (protocol.Outcome, error) {
 	if s.Backend() == 0 { // it never got in
 		return protocol.Outcome{Fate: protocol.FateNone}, nil
 	}
+	enough := time.Now().Add(killPatience)
+	for wait := killAgain; ; wait *= 2 {
+		o, err := c.tryKill(ctx, s, end)
+		if err == nil || time.Now().Add(wait).After(enough) {
+			return o, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return o, err
+		}
+	}
+}
+
+func (c *Crew) tryKill(ctx context.Context, s Session, end func(ctx context.Context, backends ...uint32) error) (protocol.Outcome, error) {
 	if o, ok := c.ended(s); ok {
 		return o, nil
 	}
