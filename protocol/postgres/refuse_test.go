@@ -97,6 +97,15 @@ func TestSeverity(t *testing.T) {
 	}
 }
 
+// TestWordsCutShort: of what is too long to be looked at whole the beginning counts.
+func TestWordsCutShort(t *testing.T) {
+	for text, want := range map[string]string{"SERROR\x00C42P01\x00Mrelation of a lo": "relation of a lo", "Mall of it\x00": "all of it", "CXX": "", "M": ""} {
+		if w := parseWords([]byte(text)); string(w.message) != want {
+			t.Errorf("%q: %q", text, w.message)
+		}
+	}
+}
+
 // TestRefusedPrepare: whose PREPARE TRANSACTION is refused reads whether the level or the name is the reason.
 func TestRefusedPrepare(t *testing.T) {
 	for allowed, want := range map[bool]string{true: sentenceGID, false: sentencePrepare} {
