@@ -29,7 +29,7 @@ func TestSweep(t *testing.T) {
 	for _, f := range findings {
 		text += f.Severity + " " + f.What + "\n"
 	}
-	for _, want := range []string{"warning " + lost.Name(), "note curfew_other1_g0000000001", "view orders.lost_view (quarantined)"} {
+	for _, want := range []string{"warning " + lost.Name(), "note curfew_other1_g0000000001", "warning " + lost.Name() + " left behind in database orders: view orders.lost_view (quarantined)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no finding %q in\n%s", want, text)
 		}
