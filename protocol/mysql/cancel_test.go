@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"strings"
 	"sync"
 	"testing"
 )
@@ -63,5 +64,37 @@ func TestIDsAreReleased(t *testing.T) {
 	c.Close(nil)
 	if n := held(); n != 0 {
 		t.Errorf("%d ids are held by nobody", n)
+	}
+}
+
+// TestKillText: what the servers take for a KILL by a number is seen as one, and nothing else is.
+func TestKillText(t *testing.T) {
+	for text, id := range map[string]uint64{
+		"KILL 7": 7, "kill query 7": 7, "KILL CONNECTION 7": 7, "Kill Hard 7": 7, "KILL SOFT QUERY 7": 7, "KILL HARD CONNECTION 7": 7,
+		" \t\r\n\f\vKILL\n7 ; ;\n": 7, "KILL 18446744073709551615": 1<<64 - 1, "KILL " + strings.Repeat(" ", 250) + "7": 7,
+		"KILL": 0, "KILL QUERY": 0, "KILL 7 8": 0, "KILL 7; DO 1": 0, "KILL 7 -- c": 0, "KILL USER 'al'": 0, "KILL QUERY ID 7": 0, "KILL -7": 0, "KILL 0x7": 0,
+		"KILL 18446744073709551616": 0, "KILL QUERY QUERY 7": 0, "KILL SOFT HARD 7": 0, "KILLS 7": 0, "DO KILL 7": 0, "KILL " + strings.Repeat(" ", 251) + "7": 0, "": 0,
+	} {
+		k, ok := parseKill([]byte(text))
+		if ok != (id != 0) || ok && (k.id != id || text[k.at:k.at+k.n] != strings.TrimFunc(text, func(r rune) bool { return r < '0' || r > '9' })) {
+			t.Errorf("%q: %+v, %t", text, k, ok)
+		}
+	}
+}
+
+// TestKillIsTranslated: the number that the client knows becomes the server's, and the text stays as long as it is.
+func TestKillIsTranslated(t *testing.T) {
+	for text, want := range map[string]string{
+		"KILL QUERY 2147483655": "KILL QUERY 42        ", "kill 2147483655;": "kill 42        ;",
+		"KILL QUERY 2147483656": "KILL QUERY 2147483656", "KILL QUERY 42": "KILL QUERY 42", // nobody's, and the server's own
+	} {
+		p, m := observing(observerConfig{kill: func(id uint64) (uint32, bool, error) { return 42, id == firstID|7, nil }})
+		p.client(t, command(comQuery, text))
+		if got := string(p.to[headerSize+1:]); got != want {
+			t.Errorf("%q is forwarded as %q", text, got)
+		}
+		if got := show(m.all()); !strings.Contains(got, text) {
+			t.Errorf("%q is recorded as\n%s", text, got)
+		}
 	}
 }

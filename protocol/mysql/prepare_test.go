@@ -116,6 +116,7 @@ func TestHideAndSeek(t *testing.T) {
 		{known, "SELECT 1; xa\tstart\n'a'", foundXA},
 		{known, "xa -- c\n start # '\n 'a'", foundXA},
 		{known, "xa --start 'a'", foundNothing},
+		{known, "SELECT 5--1; XA START 'a'", foundXA},
 		{known, "XA/* */START/**/'a'", foundXA},
 		{known, "/* XA START 'a' */", foundNothing},
 		{known, "/* /* */ XA START 'a'", foundXA},
@@ -134,6 +135,7 @@ func TestHideAndSeek(t *testing.T) {
 		{known, "SELECT '\\''; XA START 'a'", foundXA},
 		{known, "SELECT \"\\\"; XA START 'a'", foundXA},
 		{known, "INSERT INTO t VALUES ('it\\'s', 'gr\xc3\xbc\xc3\x9fe\\n', \"a\\\"b\")", foundNothing},
+		{known, "SELECT `\x81`' `; XA START 'a'", foundXA}, // 0x81 0x60 is one in gbk and the like
 		// 0x83 0x5c and the like are one character in sjis, cp932, big5, gbk and gb18030, and none in others.
 		{known, "SELECT '\x83\\'; XA START 'a'", foundXA},
 		{known, "SELECT '\x83\\''; XA START 'a'", foundXA},

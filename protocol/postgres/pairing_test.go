@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +65,29 @@ statement 4 bind of=1 name="s" portal="" text="" int4="9"
 `
 	if got := show(m.all()); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// TestRefusedPortals: the same of portals. None outlives its transaction, the one without a name included.
+func TestRefusedPortals(t *testing.T) {
+	p, m := scripted()
+	p.client(t, &pgproto3.Parse{Name: "s", Query: "SELECT 1"}, &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "s"}, &pgproto3.Sync{})
+	p.server(t, &pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, ready('T'))
+	p.client(t, &pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "s"}, &pgproto3.Sync{})
+	p.server(t, failed("42P03"), ready('T'))
+	p.client(t, &pgproto3.Bind{DestinationPortal: "q", PreparedStatement: "nothing"}, &pgproto3.Close{ObjectType: 'P', Name: "p"}, &pgproto3.Sync{})
+	p.server(t, failed("26000"), ready('T'))
+	p.client(t, &pgproto3.Execute{Portal: "p"}, &pgproto3.Bind{PreparedStatement: "s"}, &pgproto3.Sync{})
+	p.server(t, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.BindComplete{}, ready('I'))
+	p.client(t, &pgproto3.Execute{}, &pgproto3.Execute{Portal: "p"})
+	var of []uint64
+	for _, e := range m.of(recorder.TypeStatement) {
+		if e.Kind == recorder.KindExecute {
+			of = append(of, e.Of)
+		}
+	}
+	if !slices.Equal(of, []uint64{2, 0, 0}) {
+		t.Errorf("executed were %v:\n%s", of, show(m.all()))
 	}
 }
 
