@@ -4,6 +4,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/curfewdb/curfew/recorder"
 )
 
 // TestIDs: no two clients of a front have one id, none is the server's, and an id is free again after its client.
@@ -95,6 +97,28 @@ func TestKillIsTranslated(t *testing.T) {
 		}
 		if got := show(m.all()); !strings.Contains(got, text) {
 			t.Errorf("%q is recorded as\n%s", text, got)
+		}
+	}
+}
+
+// TestExtraConnection: in the one connection above the limit a KILL passes, plain to see, and nothing else.
+func TestExtraConnection(t *testing.T) {
+	for _, c := range []struct {
+		caps    capability
+		body    []byte
+		blocked bool
+	}{
+		{0, command(comQuery, "KILL QUERY 7"), false}, {capQueryAttributes, command(comQuery, "\x00\x01KILL QUERY 7"), false},
+		{0, glue([]byte{comProcessKill}, le32(firstID|7)), false},
+		{0, command(comQuery, "SELECT 1"), true}, {0, []byte{comPing}, true}, {0, command(comStmtPrepare, "KILL 7"), true},
+		{0, command(comQuery, "KILL 7"+strings.Repeat(" ", minWhole)), true},
+		{capQueryAttributes, command(comQuery, "\x00\x02KILL 7"), true}, {capQueryAttributes, command(comQuery, "\x01\x01KILL 7"), true},
+		{capQueryAttributes, command(comQuery, "\x00"), true}, {capQueryAttributes, []byte{comQuery}, true},
+	} {
+		p, m := observing(observerConfig{caps: c.caps, extra: true, whole: minWhole, kill: func(uint64) (uint32, bool, error) { return 42, true, nil }})
+		p.client(t, c.body)
+		if got := len(m.of(recorder.TypeBlocked)) == 1; got != c.blocked || c.blocked != (p.to[headerSize] == comPing) {
+			t.Errorf("%q: blocked %t, forwarded as %q", c.body, got, p.to)
 		}
 	}
 }

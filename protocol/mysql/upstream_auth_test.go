@@ -93,6 +93,23 @@ func TestAttributesFit(t *testing.T) {
 	}
 }
 
+// TestGrantIsNotForged: the grant is named once, by Curfew.
+func TestGrantIsNotForged(t *testing.T) {
+	want := encodeAttributes("g1", map[string]string{"_pid": "17"})
+	if got := encodeAttributes("g1", map[string]string{attrGrant: "forged", "_pid": "17"}); string(got) != string(want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestParsecTakesNoHours: a server does not say how long Curfew is to hash.
+func TestParsecTakesNoHours(t *testing.T) {
+	for _, salt := range []string{"P\x0bsalt", "P\xffsalt", "Q\x00salt", "P", ""} {
+		if err := (&prover{}).signParsec([]byte(salt)); err == nil {
+			t.Errorf("%q is answered", salt)
+		}
+	}
+}
+
 // TestScriptedLogins: each exchange, as servers lead it.
 func TestScriptedLogins(t *testing.T) {
 	v := verifierOf(accountSecret)

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -98,5 +99,27 @@ func TestPublicKeyFile(t *testing.T) {
 	}
 	if _, err := parseTarget("mysql://b@h/?server_public_key=" + file); err == nil {
 		t.Error("garbage passes for a key")
+	}
+}
+
+// TestLevelsOfTLS: what each sslmode does without, how old TLS may be, and whether a password in full is safe.
+func TestLevelsOfTLS(t *testing.T) {
+	for _, c := range []struct {
+		query             string
+		tls, prefer, seal bool // TLS at all; clear text will do; a password in full can't be read
+	}{
+		{"", true, false, true}, {"?sslmode=verify-full", true, false, true}, {"?sslmode=verify-ca", true, false, true}, {"?sslmode=require", true, false, true},
+		{"?sslmode=prefer", true, true, false}, {"?sslmode=disable", false, false, false},
+	} {
+		got, err := parseTarget("mysql://broker@db.example.com/shop" + c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (got.tls != nil) != c.tls || got.prefer != c.prefer || got.unsealed() == c.seal {
+			t.Errorf("%q: TLS %t, prefer %t, unsealed %t", c.query, got.tls != nil, got.prefer, got.unsealed())
+		}
+		if got.tls != nil && got.tls.MinVersion != tls.VersionTLS12 {
+			t.Errorf("%q: TLS from %#x on", c.query, got.tls.MinVersion)
+		}
 	}
 }

@@ -258,6 +258,28 @@ func TestNoSessionIsResumed(t *testing.T) {
 	}
 }
 
+// TestNoTicketIsGiven: nor is one whose keys would be the same for all connections.
+func TestNoTicketIsGiven(t *testing.T) {
+	cert, pool := certificate(t)
+	served := serverTLS(cert)
+	served.SetSessionTicketKeys([][32]byte{{1}}) // else each connection would have one of its own
+	front := NewFront(FrontConfig{TLS: served})
+	config := &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", NextProtos: []string{alpn}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+	for range 2 {
+		s := newStranger(t, front, doorman{})
+		if err := s.secure(config); err != nil {
+			t.Fatal(err)
+		}
+		if s.conn.(*tls.Conn).ConnectionState().DidResume {
+			t.Error("resumed")
+		}
+		s.write(startupMessage(version3, "database", "orders")...)
+		if w := s.refused(); string(w.code) != stateAuth { // behind the handshake: a ticket would have come before
+			t.Errorf("%s %s", w.code, w.message)
+		}
+	}
+}
+
 // TestSomebodyBetween: who ends a client's TLS and goes on with their own can't hand the login on.
 func TestSomebodyBetween(t *testing.T) {
 	cert, pool := certificate(t)
@@ -334,5 +356,27 @@ func TestCleartext(t *testing.T) {
 	}
 	if _, err := pgx.ConnectConfig(t.Context(), w.over(w.client, "&channel_binding=require")); err == nil {
 		t.Error("a client that wants to be bound shows its password")
+	}
+}
+
+// TestCertificateIsChosen: the one that there is at the moment, where it is asked for; of several, one that the client
+// can check.
+func TestCertificateIsChosen(t *testing.T) {
+	ecdsa, edwards := selfSigned(t, x509.ECDSAWithSHA256), selfSigned(t, x509.PureEd25519)
+	hello := &tls.ClientHelloInfo{SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.Ed25519}}
+	asked := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &ecdsa, nil }}
+	if got, err := certificateFor(asked, hello); err != nil || got != &ecdsa {
+		t.Errorf("the one that there is: %v", err)
+	}
+	several := &tls.Config{Certificates: []tls.Certificate{ecdsa, edwards}}
+	if got, err := certificateFor(several, hello); err != nil || got != &several.Certificates[1] {
+		t.Errorf("of two: %v", err)
+	}
+	hello.SignatureSchemes = nil
+	if got, err := certificateFor(several, hello); err != nil || got != &several.Certificates[0] {
+		t.Errorf("where none is good: %v", err)
+	}
+	if _, err := certificateFor(&tls.Config{}, hello); err == nil {
+		t.Error("of none")
 	}
 }
