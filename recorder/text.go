@@ -35,8 +35,12 @@ func SealedText(f io.ReaderAt, size int64) (Text, error) {
 	}
 	t := &sealedText{f: f, z: z, table: table}
 	var named int64
-	if last, ok := table.EntryByID(table.NumFrames() - 1); ok {
-		named = int64(last.CompressedOffset) + int64(last.CompressedSize)
+	for i := range table.NumFrames() {
+		e, ok := table.EntryByID(i)
+		if !ok || e.DecompressedSize == 0 { // nobody would ever look into it
+			return nil, fmt.Errorf("the seek table has nothing to say of frame %d", i)
+		}
+		named = int64(e.CompressedOffset) + int64(e.CompressedSize)
 	}
 	entry := int64(8)
 	if table.HasChecksums() {

@@ -81,7 +81,10 @@ func TestSealedText(t *testing.T) {
 	}
 	// Nothing hides beside what the table names.
 	extra := packed(t, []byte("hidden\n"))
+	empty := bytes.Clone(extra)
+	clear(empty[len(empty)-9-8:][:4]) // the size of what is in its only frame; a checksum and the table's end follow
 	for name, bad := range map[string][]byte{
+		"a frame in which the table says that there is nothing": empty,
 		"more in front": append(bytes.Clone(extra[:len(extra)/2]), file...), "cut": file[1:], "no table": file[:len(file)-40], "none": nil,
 	} {
 		if _, err := SealedText(bytes.NewReader(bad), int64(len(bad))); err == nil {
