@@ -281,6 +281,9 @@ func (l *link) Kill(ctx context.Context) (protocol.Outcome, error) {
 			l.client.front.cfg.Log.Warn("the server's side was not read to its end", "backend", l.Backend(), "error", derr)
 		}
 	}
+	if outcome.TxID == "" && outcome.InFlight != 0 && l.InFlight() == 0 { // it was answered before the backend went
+		outcome.InFlight, outcome.Fate = 0, protocol.FateNone
+	}
 	l.up.conn.Close()
 	l.part()
 	return outcome, err
