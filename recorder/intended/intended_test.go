@@ -231,6 +231,20 @@ func TestMuchIsCounted(t *testing.T) {
 	}
 }
 
+// A backslash in one statement of a text makes no other one of it another.
+func TestABackslashInAnotherStatement(t *testing.T) {
+	for _, d := range []recorder.Dialect{dollars, backslashes} {
+		const text = `insert into t values ('C:\dir'); update t set a = 1`
+		j := NewJudge("r1", text, engines)
+		s := begin(j, d)
+		for id, ran := range []string{text, "UPDATE t SET a=1; " + `insert into t values ('C:\dir')`} {
+			if v, _ := s.See(&recorder.Event{Type: recorder.TypeStatement, Kind: recorder.KindSimple, ID: uint64(id + 1), Text: []byte(ran)}); v != Inside {
+				t.Errorf("%s is %s", ran, v)
+			}
+		}
+	}
+}
+
 // FuzzSplit holds the promise that no two texts are taken for one if they differ in more than the normal form
 // leaves out: what is left of a text is the same when it is read again without its comments.
 func FuzzSplit(f *testing.F) {

@@ -41,7 +41,7 @@ func split(d recorder.Dialect, text []byte) []statement {
 		part := bytes.TrimSpace(text[end.first:end.at])
 		switch {
 		case len(first.norms[i]) == 0:
-		case second == nil:
+		case second == nil || bytes.Equal(first.norms[i], second.norms[i]): // the backslash may be in another one
 			all = append(all, statement{part, "1" + string(first.norms[i])})
 		default:
 			all = append(all, statement{part, "2" + string(first.norms[i]) + "\x00" + string(second.norms[i])})
