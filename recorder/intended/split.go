@@ -30,7 +30,7 @@ func split(d recorder.Dialect, text []byte) []statement {
 		exact = exact || second.doubt || !slices.Equal(first.ends, second.ends)
 	}
 	if exact {
-		whole := bytes.Trim(text, "; \t\n\v\f\r")
+		whole := bytes.Trim(text, ";"+blanks)
 		if len(whole) == 0 {
 			return nil
 		}
@@ -38,7 +38,7 @@ func split(d recorder.Dialect, text []byte) []statement {
 	}
 	var all []statement
 	for i, end := range first.ends {
-		part := bytes.TrimSpace(text[end.first:end.at])
+		part := bytes.Trim(text[end.first:end.at], blanks)
 		switch {
 		case len(first.norms[i]) == 0:
 		case second == nil || bytes.Equal(first.norms[i], second.norms[i]): // the backslash may be in another one
@@ -62,7 +62,7 @@ func plan(d recorder.Dialect, text []byte) (all []statement) {
 func (l *lexer) parts(text []byte) (all [][]byte) {
 	from := 0
 	for _, end := range l.ends {
-		all = append(all, bytes.TrimSpace(text[from:end.at]))
+		all = append(all, bytes.Trim(text[from:end.at], blanks))
 		from = end.next
 	}
 	return all
@@ -126,6 +126,10 @@ func (l *lexer) next() {
 		l.line()
 	case bytes.HasPrefix(rest, []byte("/*")):
 		l.comment()
+	case bytes.HasPrefix(rest, []byte("--;")): // without what is behind it this would be a comment
+		l.doubt = true
+		l.put(rest[:2])
+		l.at += 2
 	case c == ';' && l.parens == 0 && l.depth == 0:
 		l.finish(l.at, l.at+1)
 	case c == '\'', c == '"', c == '`' && backslashes:
@@ -145,6 +149,9 @@ func (l *lexer) next() {
 		l.at++
 	}
 }
+
+// blanks are what separates tokens: no space beyond ASCII does.
+const blanks = " \t\n\v\f\r"
 
 func blank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
