@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/curfewdb/curfew/e2e/harness"
 	"github.com/curfewdb/curfew/e2e/rig"
 )
 
@@ -31,7 +32,11 @@ func memoryRows(ctx context.Context, st *stage) ([]row, error) {
 			if tls && c.name == haproxy {
 				continue // it passes TLS through
 			}
-			kib, err := c.idle(ctx, tls, st.ca, n)
+			err := st.vacated(ctx) // of those before
+			var kib float64
+			if err == nil {
+				kib, err = c.idle(ctx, tls, st.ca, n)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -57,6 +62,23 @@ func (st *stage) restart(ctx context.Context) error {
 		return err
 	}
 	return st.curfew.Start(ctx)
+}
+
+// vacated waits until the server has room for a thousand sessions: pgbouncer keeps its connections for a while.
+func (st *stage) vacated(ctx context.Context) error {
+	eye, err := st.pg.Connect(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer eye.Close(ctx)
+	return harness.Eventually(ctx, time.Minute, func(ctx context.Context) error {
+		var n int
+		err := eye.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'").Scan(&n)
+		if err == nil && n > 100 {
+			err = fmt.Errorf("%d sessions are still open", n)
+		}
+		return err
+	})
 }
 
 // idle opens sessions and gives what each has added to the proxy's resident set, in KiB.

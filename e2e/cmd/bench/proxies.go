@@ -82,6 +82,7 @@ auth_file = %s
 pool_mode = session
 max_client_conn = 2000
 default_pool_size = 1250
+server_idle_timeout = 20
 server_tls_sslmode = disable
 client_tls_sslmode = allow
 client_tls_cert_file = %s
