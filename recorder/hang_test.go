@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-const testStall = 60 * time.Millisecond
+const testStall = 300 * time.Millisecond // a disk that others use, too, may take a tenth of a second
 
 // wall is a disk that hangs at some operations until it is let go.
 type wall struct {
